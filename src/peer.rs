@@ -1,0 +1,1 @@
+//! The peer: the whole API in plain Rust.

@@ -1,0 +1,45 @@
+//! The contract between the peer and where it runs, and its two implementations: a browser
+//! ([`web`]) and a native process ([`native`]). Nothing else in the crate asks which one it is.
+
+#[cfg(not(target_family = "wasm"))]
+pub mod native;
+#[cfg(target_family = "wasm")]
+pub mod web;
+
+#[cfg(not(target_family = "wasm"))]
+use native as imp;
+#[cfg(target_family = "wasm")]
+use web as imp;
+
+pub mod database;
+pub mod memory;
+
+/// Tasks and timers that work on both: tokio's natively, the page's event loop in a browser.
+pub use n0_future::{
+    boxed::{BoxFuture, BoxStream},
+    task, time,
+};
+
+/// SHA-256 of `data`, off the calling thread where the platform can: WebCrypto in a browser for
+/// 16 KiB and more.
+pub use imp::sha256;
+
+/// `Send` where threads exist, nothing in a browser.
+#[cfg(not(target_family = "wasm"))]
+pub trait MaybeSend: Send {}
+#[cfg(not(target_family = "wasm"))]
+impl<T: Send> MaybeSend for T {}
+#[cfg(target_family = "wasm")]
+pub trait MaybeSend {}
+#[cfg(target_family = "wasm")]
+impl<T> MaybeSend for T {}
+
+/// `Sync` where threads exist, nothing in a browser.
+#[cfg(not(target_family = "wasm"))]
+pub trait MaybeSync: Sync {}
+#[cfg(not(target_family = "wasm"))]
+impl<T: Sync> MaybeSync for T {}
+#[cfg(target_family = "wasm")]
+pub trait MaybeSync {}
+#[cfg(target_family = "wasm")]
+impl<T> MaybeSync for T {}

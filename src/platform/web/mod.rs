@@ -1,0 +1,9 @@
+//! A browser's page or worker.
+
+use bytes::Bytes;
+
+use crate::content::block::{self, Digest};
+
+pub async fn sha256(data: Bytes) -> Digest {
+    block::sha256(&data)
+}
