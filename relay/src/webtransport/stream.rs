@@ -31,6 +31,8 @@ pub struct Stream {
     send: SendStream,
     /// `None` only while dropping.
     receive: Option<RecvStream>,
+    /// Since the last flush.
+    written: bool,
     /// Our side was finished.
     closed: bool,
     /// The remote's side was finished and read to its end.
@@ -41,7 +43,14 @@ pub struct Stream {
 
 impl Stream {
     pub(super) fn new(send: SendStream, receive: RecvStream) -> Self {
-        Self { send, receive: Some(receive), closed: false, ended: false, broken: false }
+        Self {
+            send,
+            receive: Some(receive),
+            written: false,
+            closed: false,
+            ended: false,
+            broken: false,
+        }
     }
 }
 
@@ -69,12 +78,21 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let send = self.get_mut().send.quic_stream_mut();
-        quinn::SendStream::poll_write(Pin::new(send), cx, bytes).map_err(io::Error::from)
+        let this = self.get_mut();
+        this.written = true;
+        quinn::SendStream::poll_write(Pin::new(this.send.quic_stream_mut()), cx, bytes)
+            .map_err(io::Error::from)
     }
 
     /// QUIC sends what was written without being asked to.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    ///
+    /// The task is woken all the same: libp2p-ping (0.48) answers, begins to await the next ping and does not look at it
+    /// before something else wakes the connection. On other transports each packet does; here only streams that are
+    /// being awaited are heard.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.get_mut().written) {
+            cx.waker().wake_by_ref();
+        }
         Poll::Ready(Ok(()))
     }
 
