@@ -112,6 +112,58 @@ fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
+    async fn next(
+        transport: &mut Transport,
+    ) -> TransportEvent<<Transport as libp2p::Transport>::ListenerUpgrade, Error> {
+        let event =
+            std::future::poll_fn(|cx| libp2p::Transport::poll(Pin::new(&mut *transport), cx));
+        tokio::time::timeout(std::time::Duration::from_secs(5), event).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_listener_tells_its_addresses_and_closes() {
+        let clock: Clock = std::sync::Arc::new(std::time::SystemTime::now);
+        let mut transport = Transport::new(Keypair::generate_ed25519(), clock);
+        let id = ListenerId::next();
+        let wildcard = "/ip4/0.0.0.0/udp/0/quic-v1/webtransport".parse().unwrap();
+        transport.listen_on(id, wildcard).unwrap();
+        let TransportEvent::NewAddress { listen_addr, .. } = next(&mut transport).await else {
+            panic!()
+        };
+        let parts: Vec<_> = listen_addr.iter().collect();
+        assert!(matches!(parts[0], Protocol::Ip4(ip) if !ip.is_unspecified()), "{listen_addr}");
+        assert!(matches!(parts[1], Protocol::Udp(port) if port != 0), "{listen_addr}");
+        assert!(
+            matches!(parts[4..], [Protocol::Certhash(_), Protocol::Certhash(_)]),
+            "{listen_addr}"
+        );
+
+        assert!(transport.remove_listener(id));
+        let mut expired = Vec::new();
+        loop {
+            match next(&mut transport).await {
+                TransportEvent::AddressExpired { listen_addr, .. } => expired.push(listen_addr),
+                TransportEvent::ListenerClosed { listener_id, reason: Ok(()) }
+                    if listener_id == id =>
+                {
+                    break;
+                }
+                TransportEvent::NewAddress { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(expired.contains(&listen_addr));
+        assert!(!transport.remove_listener(id), "it is gone");
+        // The port is free again as soon as the endpoint's own task has ended.
+        let address: Multiaddr = parts[..4].iter().cloned().collect();
+        let again = async {
+            while transport.listen_on(ListenerId::next(), address.clone()).is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(5), again).await.unwrap();
+    }
+
     #[test]
     fn only_its_own_addresses_are_taken() {
         let parse = |text: &str| socket_address(&text.parse().unwrap());
