@@ -98,10 +98,11 @@ impl Listener {
         self.id
     }
 
-    /// Ends every connection of this socket and lets the stream end after one last event.
-    pub fn close(&mut self) {
+    /// Ends every connection of this socket and lets the stream end after its last events; false when that has
+    /// already been done.
+    pub fn close(&mut self) -> bool {
         if self.closed {
-            return;
+            return false;
         }
         self.closed = true;
         self.endpoint.close(quinn::VarInt::from_u32(0), b"");
@@ -115,6 +116,7 @@ impl Listener {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+        true
     }
 
     fn announce(&mut self, ip: IpAddr) {

@@ -63,10 +63,7 @@ impl libp2p::Transport for Transport {
 
     fn remove_listener(&mut self, id: ListenerId) -> bool {
         match self.listeners.iter_mut().find(|listener| listener.id() == id) {
-            Some(listener) => {
-                listener.close();
-                true
-            }
+            Some(listener) => listener.close(),
             None => false,
         }
     }
@@ -154,10 +151,11 @@ mod tests {
         }
         assert!(expired.contains(&listen_addr));
         assert!(!transport.remove_listener(id), "it is gone");
-        // The port is free again as soon as the endpoint's own task has ended.
+        // The port is free again as soon as the listener and the endpoint's own task have ended.
         let address: Multiaddr = parts[..4].iter().cloned().collect();
         let again = async {
             while transport.listen_on(ListenerId::next(), address.clone()).is_err() {
+                assert!(futures::poll!(Box::pin(next(&mut transport))).is_pending());
                 tokio::task::yield_now().await;
             }
         };
