@@ -32,6 +32,10 @@ use super::{Clock, Connection, Error, MAX_PENDING_HANDSHAKES, handshake, quic_pa
 /// let a long sleep end in time.
 const MAX_ROTATION_SLEEP: Duration = Duration::from_secs(600);
 
+/// With fewer free places than this among the pending handshakes, senders first have to prove that the address they
+/// send from is theirs (RFC 9000, 8.1.2), so that forged packets cannot fill the rest.
+const VALIDATE_BELOW: usize = MAX_PENDING_HANDSHAKES / 2;
+
 type Upgrade = BoxFuture<'static, Result<(PeerId, Connection), Error>>;
 type Event = TransportEvent<Upgrade, Error>;
 
@@ -206,6 +210,12 @@ impl Listener {
                 return Poll::Ready(self.events.pop_front());
             };
             self.accepting = accept(&self.endpoint);
+            if self.handshakes.available_permits() < VALIDATE_BELOW
+                && !incoming.remote_address_validated()
+            {
+                let _ = incoming.retry();
+                continue;
+            }
             let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
                 incoming.refuse();
                 continue;
