@@ -27,6 +27,7 @@ mod frame;
 mod json;
 mod list;
 mod message;
+mod outcome;
 mod pieces;
 mod rebuild;
 #[cfg(test)]
@@ -37,7 +38,8 @@ pub use content::{ContentDecoder, ContentDone, ContentEvent};
 pub use encode::{FileEncoder, encode_directory, encode_failure};
 pub use list::{EntryKind, FileEntry, FileList, FileListDecoder};
 pub use message::{Request, RequestDecoder, WireError};
-pub use rebuild::{Lie, MAX_HELD, Outcome, Rebuild, RebuildError, Unverifiable};
+pub use outcome::{Lie, Outcome, RebuildError, Unverifiable};
+pub use rebuild::{MAX_HELD, Rebuild};
 
 use crate::content::block::MAX_BLOCK;
 

@@ -2,12 +2,13 @@
 //! root; the leaves are made again from the content, with the parameters that the root shows, and
 //! kept when their CIDs are the root's. Pure: the caller hashes the leaves.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
-use cid::Cid;
+use cid::{Cid, Version};
 
 use super::content::{ContentDone, ContentEvent};
+use super::outcome::{Lie, Outcome, RebuildError, Unverifiable};
 use super::pieces::Pieces;
 use super::root::{Root, RootKind};
 use crate::content::block::{Block, BlockError, Digest, MAX_BLOCK, RAW};
@@ -44,62 +45,6 @@ pub struct Rebuild {
     blocks: VecDeque<Block>,
     done: Option<ContentDone>,
     outcome: Option<Outcome>,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every block has been handed out and the root is the one asked for.
-    Complete { root: Cid, size: u64, mime_type: Option<String> },
-    /// A directory: its own block has been handed out. `verified`: the entries are the block's;
-    /// otherwise (a sharded directory) they are what the peer says and no more.
-    Directory { root: Cid, entries: BTreeMap<String, Cid>, verified: bool },
-    /// The blocks below the root could not be made from the content. The bytes may be right, but
-    /// nothing vouches for them: fetch the leaves from elsewhere rather than trust them.
-    ContentOnly { root: Option<Block>, why: Unverifiable },
-    /// The peer says that it has no such thing.
-    NotFound { reason: String },
-    /// The peer's answer contradicts itself or the CID.
-    Lying(Lie),
-}
-
-/// Why content cannot be tied to its root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unverifiable {
-    #[error("the root is not a UnixFS node")]
-    NotUnixFs,
-    #[error("the root's tree was not made by a balanced import with chunks of one size")]
-    UnknownLayout,
-    #[error("the tree built from the content is not the root's")]
-    Differs,
-}
-
-/// What gave the peer away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Lie {
-    #[error("the raw node does not hash to the CID")]
-    RawNode,
-    #[error("the answer is for another CID")]
-    OtherCid,
-    #[error("a file is sent as a directory or a directory as a file")]
-    Kind,
-    #[error("the content has another length than the root says")]
-    Length,
-    #[error("leaf {index} of the content is not the root's")]
-    Leaf { index: usize },
-    #[error("the directory's entries are not the root's")]
-    Entries,
-}
-
-/// Why rebuilding cannot go on; not the peer's word against its CID.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RebuildError {
-    #[error("content of {cid} came before its root, and more than the {limit} bytes that are held")]
-    HeldTooMuch { cid: Cid, limit: usize },
-    #[error(transparent)]
-    Block(#[from] BlockError),
-    #[error("a digest was given for {cid}, and no leaf was being hashed")]
-    NoLeaf { cid: Cid },
 }
 
 /// How content becomes leaves.
@@ -140,6 +85,12 @@ impl Rebuild {
         self
     }
 
+    /// Guesses what the reference program imports with: ipfs-lite's defaults.
+    pub fn with_usual_guess(mut self) -> Self {
+        self.guess = Layout::new(256 << 10, 174, Version::V1, false).ok();
+        self
+    }
+
     /// Takes the next event. Events after an outcome are ignored.
     pub fn event(&mut self, event: ContentEvent) -> Result<(), RebuildError> {
         if self.outcome.is_some() {
@@ -162,7 +113,7 @@ impl Rebuild {
                 let len = self.root.as_ref()?.sizes.get(*cut).copied()?;
                 let data = self.content.take(usize::try_from(len).ok()?)?;
                 *cut += 1;
-                (LeafPayload { version: cid::Version::V1, codec: RAW, data }, len)
+                (LeafPayload { version: Version::V1, codec: RAW, data }, len)
             }
             Plan::Build { builder, .. } => {
                 let chunk = match self.content.take(builder.layout().chunk_size()) {

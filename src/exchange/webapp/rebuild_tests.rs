@@ -6,7 +6,8 @@ use bytes::Bytes;
 use cid::{Cid, Version};
 
 use super::content::{ContentDecoder, ContentDone, ContentEvent};
-use super::rebuild::{Lie, Outcome, Rebuild, RebuildError, Unverifiable};
+use super::outcome::{Lie, Outcome, RebuildError, Unverifiable};
+use super::rebuild::Rebuild;
 use super::{FileEncoder, encode_directory, encode_failure};
 use crate::content::block::{Block, DAG_PB, RAW, sha256};
 use crate::content::dagpb::{PbLink, PbNode};
@@ -58,7 +59,7 @@ impl File {
     }
 
     /// The events with the content first, as Go writes them.
-    fn from_go(&self) -> Vec<ContentEvent> {
+    fn gos(&self) -> Vec<ContentEvent> {
         [self.pieces(700), vec![self.node(), done(self.cid())]].concat()
     }
 }
@@ -108,7 +109,7 @@ fn every_layout_and_depth_is_rebuilt_in_both_orders() {
         for raw_leaves in [true, false] {
             for len in [0usize, 1, 1023, 1024, 1025, 3000, 8192, 8193, 30_000, 66_000] {
                 let file = file(layout(version, raw_leaves), len);
-                for events in [file.ours(), file.from_go()] {
+                for events in [file.ours(), file.gos()] {
                     let mut rebuild = Rebuild::new(file.cid());
                     let (blocks, _) = run(&mut rebuild, events).expect("no error");
                     let complete =
@@ -195,10 +196,10 @@ fn other_lies_are_caught() {
 fn content_before_the_root_is_held_up_to_the_limit() {
     let file = file(layout(Version::V1, true), 8000);
     let mut rebuild = Rebuild::new(file.cid()).with_held_limit(8000);
-    run(&mut rebuild, file.from_go()).expect("fits exactly");
+    run(&mut rebuild, file.gos()).expect("fits exactly");
     assert!(matches!(rebuild.outcome(), Some(Outcome::Complete { .. })));
     let mut rebuild = Rebuild::new(file.cid()).with_held_limit(7999);
-    let refused = run(&mut rebuild, file.from_go()).map(|_| ());
+    let refused = run(&mut rebuild, file.gos()).map(|_| ());
     assert_eq!(refused, Err(RebuildError::HeldTooMuch { cid: file.cid(), limit: 7999 }));
     let mut rebuild = Rebuild::new(file.cid()).with_held_limit(0);
     run(&mut rebuild, file.ours()).expect("nothing is held when the root is first");
@@ -212,7 +213,7 @@ fn past_the_limit_a_guessed_layout_is_judged_by_the_root() {
         for len in [500, 8000, 66_000] {
             let file = file(layout, len);
             let mut rebuild = Rebuild::new(file.cid()).with_held_limit(1000).with_guess(layout);
-            let (blocks, _) = run(&mut rebuild, file.from_go()).expect("guessed");
+            let (blocks, _) = run(&mut rebuild, file.gos()).expect("guessed");
             assert!(matches!(rebuild.outcome(), Some(Outcome::Complete { .. })), "{len}");
             assert_eq!(sorted(&blocks), sorted(&file.blocks));
         }
@@ -220,9 +221,19 @@ fn past_the_limit_a_guessed_layout_is_judged_by_the_root() {
     let file = file(layout(Version::V1, true), 8000);
     let wrong = layout(Version::V0, false);
     let mut rebuild = Rebuild::new(file.cid()).with_held_limit(1000).with_guess(wrong);
-    run(&mut rebuild, file.from_go()).expect("no error");
+    run(&mut rebuild, file.gos()).expect("no error");
     let why = Unverifiable::Differs;
     assert_eq!(rebuild.outcome(), Some(&Outcome::ContentOnly { root: Some(file.root), why }));
+}
+
+#[test]
+fn what_the_reference_program_imports_is_guessed() {
+    let reference = Layout::new(256 << 10, 174, Version::V1, false).expect("valid");
+    let file = file(reference, 1_000_000);
+    let mut rebuild = Rebuild::new(file.cid()).with_held_limit(1000).with_usual_guess();
+    let (blocks, _) = run(&mut rebuild, file.gos()).expect("guessed");
+    assert!(matches!(rebuild.outcome(), Some(Outcome::Complete { .. })));
+    assert_eq!(sorted(&blocks), sorted(&file.blocks));
 }
 
 #[test]
@@ -252,7 +263,7 @@ fn chunks_of_any_size_are_checked_when_leaves_are_raw() {
     let blocks = [&leaves[..], std::slice::from_ref(&root)].concat();
     let file = File { content: parts.concat(), blocks, root };
     let mut rebuild = Rebuild::new(file.cid());
-    let (blocks, _) = run(&mut rebuild, file.from_go()).expect("no error");
+    let (blocks, _) = run(&mut rebuild, file.gos()).expect("no error");
     assert!(matches!(rebuild.outcome(), Some(Outcome::Complete { size: 14, .. })));
     assert_eq!(sorted(&blocks), sorted(&file.blocks));
 }
