@@ -27,13 +27,19 @@ mod frame;
 mod json;
 mod list;
 mod message;
-//mod rebuild;
+mod outcome;
+mod pieces;
+mod rebuild;
+#[cfg(test)]
+mod rebuild_tests;
+mod root;
 
 pub use content::{ContentDecoder, ContentDone, ContentEvent};
 pub use encode::{FileEncoder, encode_directory, encode_failure};
 pub use list::{EntryKind, FileEntry, FileList, FileListDecoder};
 pub use message::{Request, RequestDecoder, WireError};
-//pub use rebuild::{LeafPayload, Outcome, Rebuild, RebuildError};
+pub use outcome::{Lie, Outcome, RebuildError, Unverifiable};
+pub use rebuild::{MAX_HELD, Rebuild};
 
 use crate::content::block::MAX_BLOCK;
 
