@@ -6,7 +6,7 @@
 mod convert;
 mod fetch;
 mod import;
-mod read;
+pub(crate) mod read;
 mod tree;
 
 use std::{sync::Arc, time::Duration};
@@ -15,10 +15,11 @@ use bytes::Bytes;
 use libp2p::{PeerId, identity::Keypair};
 
 pub use self::fetch::{Content, FileInfo};
-use self::tree::{Edit, TreeHandle};
+pub(crate) use self::tree::TreeHandle;
+use self::tree::Edit;
 use crate::{
     config::{self, PeerConfig},
-    content::{block::Cid, directory::Entry, path::TreePath, profile::Profile},
+    content::{block::Cid, directory::{Entry, EntryKind}, path::TreePath, profile::Profile},
     error::{Error, Result},
     exchange::webapp::{self, FileList},
     network::{Network, NetworkConfig},
@@ -142,7 +143,7 @@ impl Peer {
         let path = file_path(path)?;
         let (session, file) =
             import::import(&self.inner.store, options.profile, source, options.total, options.progress).await?;
-        let entry = Entry::file(file.cid, file.tsize);
+        let entry = Entry { cid: file.cid, tsize: file.tsize, kind: EntryKind::File };
         let edited = self.inner.tree.edit(Edit::Insert(path, entry), Some(session)).await?;
         Ok(Stored { file: edited.cid.unwrap_or(file.cid), root: edited.root })
     }
@@ -233,9 +234,5 @@ async fn kept_identity(databases: &dyn Databases) -> Result<Keypair> {
 }
 
 fn file_path(text: &str) -> Result<TreePath> {
-    let path: TreePath = text.parse().map_err(convert::path_error)?;
-    if path.is_root() {
-        return Err(Error::InvalidPath { reason: "a path must name something below the root".into() });
-    }
-    Ok(path)
+    Ok(TreePath::parse(text)?)
 }

@@ -14,7 +14,7 @@ use futures::{
 };
 use libp2p::PeerId;
 
-use super::{Peer, ProgressSink, read};
+use super::{Peer, ProgressSink, convert, read};
 use crate::{
     content::block::Cid,
     error::{Error, Result},
@@ -113,14 +113,14 @@ async fn from_peers(
             Ok(content) => return Ok(content),
             Err(error @ (Error::QuotaExceeded | Error::Storage { .. } | Error::Closed)) => return Err(error),
             Err(error) => {
-                asked.push(format!("{peer}: {error}"));
                 if matches!(error, Error::WrongContent { .. }) {
-                    lie.get_or_insert(error);
+                    lie.get_or_insert(error.clone());
                 }
+                asked.push((peer, error));
             }
         }
     }
-    Err(lie.unwrap_or(Error::NotFound { what: format!("{cid}"), asked }))
+    Err(lie.unwrap_or_else(|| convert::not_found(cid, asked)))
 }
 
 async fn from_peer(
@@ -131,20 +131,17 @@ async fn from_peer(
     progress: &Listeners,
 ) -> Result<Content> {
     let fetched = webapp::fetch(network, store, peer, cid, &|done, total| progress.report(done, total)).await?;
-    let content = match fetched.kind {
-        webapp::Kind::File => None,
-        webapp::Kind::Directory(entries) => Some(Content::Directory(entries)),
-    };
+    if let webapp::Kind::Directory(entries) = fetched.kind {
+        // Not kept: the store names only what is whole, and what the directory names is not here.
+        return Ok(Content::Directory(entries));
+    }
     let name = format!("cache/{cid}");
     let expected = store.root(&name).await?;
     match store.commit(vec![fetched.session], vec![RootChange { name, expected, new: Some(cid) }]).await {
         Ok(()) | Err(StoreError::RootConflict { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    match content {
-        Some(content) => Ok(content),
-        None => read::stored(store, cid).await?.ok_or_else(|| super::convert::missing(&cid)),
-    }
+    read::stored(store, cid).await?.ok_or_else(|| convert::missing(&cid))
 }
 
 /// Those who want to know how a flight gets on, for as long as their own call lasts.

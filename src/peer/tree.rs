@@ -109,9 +109,10 @@ struct Owner {
     list: Option<Arc<FileList>>,
 }
 
+/// An edit that is made in memory and waits for its commit.
 struct Pending {
+    edit: Edit,
     session: Option<Session>,
-    cid: Option<Cid>,
     reply: oneshot::Sender<Result<Edited>>,
 }
 
@@ -124,8 +125,8 @@ impl Owner {
             while let Some(request) = next.take() {
                 match request {
                     Request::Edit { edit, session, reply } if !reply.is_canceled() => {
-                        match self.apply(edit).await {
-                            Ok(cid) => batch.push(Pending { session, cid, reply }),
+                        match self.apply(&edit).await {
+                            Ok(()) => batch.push(Pending { edit, session, reply }),
                             Err(error) => drop(reply.send(Err(error))),
                         }
                     }
@@ -147,21 +148,14 @@ impl Owner {
         }
     }
 
-    async fn apply(&mut self, edit: Edit) -> Result<Option<Cid>> {
-        match edit {
-            Edit::Insert(path, entry) => {
-                self.with_blocks(|tree| tree.insert(&path, entry.clone())).await?;
-                Ok(Some(entry.cid))
-            }
-            Edit::CreateDirectory(path) => {
-                self.with_blocks(|tree| tree.create_directory(&path)).await?;
-                Ok(None)
-            }
-            Edit::Remove(path) => {
-                self.with_blocks(|tree| tree.remove(&path)).await?;
-                Ok(None)
-            }
-        }
+    async fn apply(&mut self, edit: &Edit) -> Result<()> {
+        let root = self.current_root();
+        with_blocks(&self.store, &mut self.tree, root, |tree| match edit {
+            Edit::Insert(path, entry) => tree.insert(path, *entry),
+            Edit::CreateDirectory(path) => tree.create_directory(path),
+            Edit::Remove(path) => tree.remove(path),
+        })
+        .await
     }
 
     async fn commit(&mut self, mut batch: Vec<Pending>) {
@@ -171,8 +165,9 @@ impl Owner {
             Ok(root) => {
                 *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
                 self.list = None;
-                for Pending { cid, reply, .. } in batch {
-                    drop(reply.send(Ok(Edited { cid, root })));
+                for Pending { edit, reply, .. } in batch {
+                    let cid = self.cid_after(&edit, root).await;
+                    drop(reply.send(cid.map(|cid| Edited { cid, root })));
                 }
             }
             Err(error) => {
@@ -184,26 +179,28 @@ impl Owner {
         }
     }
 
+    /// What is at the path of an edit now.
+    async fn cid_after(&mut self, edit: &Edit, root: Cid) -> Result<Option<Cid>> {
+        match edit {
+            Edit::Insert(_, entry) => Ok(Some(entry.cid)),
+            Edit::CreateDirectory(path) => {
+                let entry = with_blocks(&self.store, &mut self.tree, root, |tree| tree.get(path)).await?;
+                Ok(Some(entry.cid))
+            }
+            Edit::Remove(_) => Ok(None),
+        }
+    }
+
     async fn list(&mut self) -> Result<Arc<FileList>> {
         if let Some(list) = &self.list {
             return Ok(list.clone());
         }
         let root = self.current_root();
-        let entries = self.with_blocks(Tree::list).await?;
+        let top = TreePath::root();
+        let entries = with_blocks(&self.store, &mut self.tree, root, |tree| tree.list(&top)).await?;
         let list = Arc::new(convert::file_list(root, entries));
         self.list = Some(list.clone());
         Ok(list)
-    }
-
-    /// Repeats `step` until every directory node that it needs is loaded.
-    async fn with_blocks<T>(&mut self, mut step: impl FnMut(&mut Tree) -> Result<T, TreeError>) -> Result<T> {
-        loop {
-            match step(&mut self.tree) {
-                Ok(value) => return Ok(value),
-                Err(TreeError::Need(cids)) => load(&self.store, &mut self.tree, cids).await?,
-                Err(error) => return Err(convert::tree_error(error)),
-            }
-        }
     }
 
     fn current_root(&self) -> Cid {
@@ -211,18 +208,32 @@ impl Owner {
     }
 }
 
-/// Hands the tree the blocks it asked for.
-pub(super) async fn load(store: &Store, tree: &mut Tree, cids: Vec<Cid>) -> Result<()> {
-    for (cid, block) in cids.iter().zip(store.get_many(&cids).await?) {
-        let block = block.ok_or_else(|| convert::missing(cid))?;
-        tree.supply(&block).map_err(convert::tree_error)?;
+/// Repeats `step` until every directory node that it needs is loaded.
+async fn with_blocks<T>(
+    store: &Store,
+    tree: &mut Tree,
+    root: Cid,
+    mut step: impl FnMut(&mut Tree) -> Result<T, TreeError>,
+) -> Result<T> {
+    loop {
+        let need = match step(tree) {
+            Ok(value) => return Ok(value),
+            Err(TreeError::Need(need)) => need,
+            Err(error) => return Err(convert::tree_error(root, error)),
+        };
+        for (cid, block) in need.iter().zip(store.get_many(&need).await?) {
+            let block = block.ok_or_else(|| convert::missing(cid))?;
+            tree.supply(&block).map_err(|error| convert::tree_error(root, error))?;
+        }
     }
-    Ok(())
 }
 
 /// Writes the tree's changed nodes, the sessions' blocks and the new root in one commit.
 async fn commit(store: &Store, tree: &mut Tree, before: Option<Cid>, mut sessions: Vec<Session>) -> Result<Cid> {
-    let flushed = tree.flush().map_err(convert::tree_error)?;
+    let flushed = match before {
+        Some(root) => with_blocks(store, tree, root, Tree::flush).await?,
+        None => tree.flush().map_err(|error| Error::Storage { reason: error.to_string() })?,
+    };
     let mut nodes = store.session();
     for block in flushed.blocks {
         nodes.put(block).await?;
