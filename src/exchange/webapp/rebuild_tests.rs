@@ -54,12 +54,12 @@ impl File {
     }
 
     /// The events with the root first, as we write them.
-    fn ours(&self) -> Vec<ContentEvent> {
+    fn in_our_order(&self) -> Vec<ContentEvent> {
         [vec![self.node()], self.pieces(700), vec![done(self.cid())]].concat()
     }
 
     /// The events with the content first, as Go writes them.
-    fn gos(&self) -> Vec<ContentEvent> {
+    fn in_go_order(&self) -> Vec<ContentEvent> {
         [self.pieces(700), vec![self.node(), done(self.cid())]].concat()
     }
 }
@@ -109,7 +109,7 @@ fn every_layout_and_depth_is_rebuilt_in_both_orders() {
         for raw_leaves in [true, false] {
             for len in [0usize, 1, 1023, 1024, 1025, 3000, 8192, 8193, 30_000, 66_000] {
                 let file = file(layout(version, raw_leaves), len);
-                for events in [file.ours(), file.gos()] {
+                for events in [file.in_our_order(), file.in_go_order()] {
                     let mut rebuild = Rebuild::new(file.cid());
                     let (blocks, _) = run(&mut rebuild, events).expect("no error");
                     let complete =
@@ -152,7 +152,7 @@ fn a_message_on_the_wire_becomes_the_blocks_that_were_sent() {
 fn the_first_wrong_leaf_ends_it() {
     let mut file = file(layout(Version::V1, true), 8000);
     file.content[2500] ^= 1;
-    let (lie, taken) = lie(file.cid(), file.ours());
+    let (lie, taken) = lie(file.cid(), file.in_our_order());
     assert_eq!(lie, Lie::Leaf { index: 2 });
     assert_eq!(taken, 1 + 3072usize.div_ceil(700), "as soon as the leaf was whole");
 }
@@ -161,13 +161,13 @@ fn the_first_wrong_leaf_ends_it() {
 fn the_first_wrong_subtree_ends_it() {
     let mut deep = file(layout(Version::V1, true), 40_000);
     deep.content[9000] ^= 1;
-    let (end, taken) = outcome(deep.cid(), deep.ours());
+    let (end, taken) = outcome(deep.cid(), deep.in_our_order());
     let Outcome::ContentOnly { root, why: Unverifiable::Differs } = end else { panic!("{end:?}") };
     assert_eq!(root, Some(deep.root.clone()));
     assert!(taken < 2 + 25 * 1024 / 700, "{taken}");
     let mut wrapped = file(layout(Version::V0, false), 8000);
     wrapped.content[0] ^= 1;
-    let (end, taken) = outcome(wrapped.cid(), wrapped.ours());
+    let (end, taken) = outcome(wrapped.cid(), wrapped.in_our_order());
     assert!(matches!(end, Outcome::ContentOnly { why: Unverifiable::Differs, .. }));
     assert_eq!(taken, 3);
 }
@@ -176,7 +176,7 @@ fn the_first_wrong_subtree_ends_it() {
 fn other_lies_are_caught() {
     let good = file(layout(Version::V1, true), 3000);
     let other = file(layout(Version::V1, true), 4000);
-    assert_eq!(lie(good.cid(), other.ours()), (Lie::RawNode, 1));
+    assert_eq!(lie(good.cid(), other.in_our_order()), (Lie::RawNode, 1));
     let named = [vec![good.node()], good.pieces(700), vec![done(other.cid())]].concat();
     assert_eq!(lie(good.cid(), named).0, Lie::OtherCid);
     let short = [vec![good.node()], good.pieces(2000)[..1].to_vec(), vec![done(good.cid())]];
@@ -196,13 +196,13 @@ fn other_lies_are_caught() {
 fn content_before_the_root_is_held_up_to_the_limit() {
     let file = file(layout(Version::V1, true), 8000);
     let mut rebuild = Rebuild::new(file.cid()).with_held_limit(8000);
-    run(&mut rebuild, file.gos()).expect("fits exactly");
+    run(&mut rebuild, file.in_go_order()).expect("fits exactly");
     assert!(matches!(rebuild.outcome(), Some(Outcome::Complete { .. })));
     let mut rebuild = Rebuild::new(file.cid()).with_held_limit(7999);
-    let refused = run(&mut rebuild, file.gos()).map(|_| ());
+    let refused = run(&mut rebuild, file.in_go_order()).map(|_| ());
     assert_eq!(refused, Err(RebuildError::HeldTooMuch { cid: file.cid(), limit: 7999 }));
     let mut rebuild = Rebuild::new(file.cid()).with_held_limit(0);
-    run(&mut rebuild, file.ours()).expect("nothing is held when the root is first");
+    run(&mut rebuild, file.in_our_order()).expect("nothing is held when the root is first");
     assert!(matches!(rebuild.outcome(), Some(Outcome::Complete { .. })));
 }
 
@@ -213,7 +213,7 @@ fn past_the_limit_a_guessed_layout_is_judged_by_the_root() {
         for len in [500, 8000, 66_000] {
             let file = file(layout, len);
             let mut rebuild = Rebuild::new(file.cid()).with_held_limit(1000).with_guess(layout);
-            let (blocks, _) = run(&mut rebuild, file.gos()).expect("guessed");
+            let (blocks, _) = run(&mut rebuild, file.in_go_order()).expect("guessed");
             assert!(matches!(rebuild.outcome(), Some(Outcome::Complete { .. })), "{len}");
             assert_eq!(sorted(&blocks), sorted(&file.blocks));
         }
@@ -221,7 +221,7 @@ fn past_the_limit_a_guessed_layout_is_judged_by_the_root() {
     let file = file(layout(Version::V1, true), 8000);
     let wrong = layout(Version::V0, false);
     let mut rebuild = Rebuild::new(file.cid()).with_held_limit(1000).with_guess(wrong);
-    run(&mut rebuild, file.gos()).expect("no error");
+    run(&mut rebuild, file.in_go_order()).expect("no error");
     let why = Unverifiable::Differs;
     assert_eq!(rebuild.outcome(), Some(&Outcome::ContentOnly { root: Some(file.root), why }));
 }
@@ -231,7 +231,7 @@ fn what_the_reference_program_imports_is_guessed() {
     let reference = Layout::new(256 << 10, 174, Version::V1, false).expect("valid");
     let file = file(reference, 1_000_000);
     let mut rebuild = Rebuild::new(file.cid()).with_held_limit(1000).with_usual_guess();
-    let (blocks, _) = run(&mut rebuild, file.gos()).expect("guessed");
+    let (blocks, _) = run(&mut rebuild, file.in_go_order()).expect("guessed");
     assert!(matches!(rebuild.outcome(), Some(Outcome::Complete { .. })));
     assert_eq!(sorted(&blocks), sorted(&file.blocks));
 }
@@ -240,7 +240,7 @@ fn what_the_reference_program_imports_is_guessed() {
 fn a_caller_that_takes_no_leaves_does_not_fill_the_memory() {
     let file = file(Profile::UnixfsV1_2025.layout(), 6 << 20);
     let mut rebuild = Rebuild::new(file.cid()).with_held_limit(1 << 20);
-    let refused = file.ours().into_iter().try_for_each(|event| rebuild.event(event));
+    let refused = file.in_our_order().into_iter().try_for_each(|event| rebuild.event(event));
     assert!(matches!(refused, Err(RebuildError::HeldTooMuch { .. })));
     assert!(rebuild.leaf_hashed([0; 32]).is_err());
 }
@@ -263,7 +263,7 @@ fn chunks_of_any_size_are_checked_when_leaves_are_raw() {
     let blocks = [&leaves[..], std::slice::from_ref(&root)].concat();
     let file = File { content: parts.concat(), blocks, root };
     let mut rebuild = Rebuild::new(file.cid());
-    let (blocks, _) = run(&mut rebuild, file.gos()).expect("no error");
+    let (blocks, _) = run(&mut rebuild, file.in_go_order()).expect("no error");
     assert!(matches!(rebuild.outcome(), Some(Outcome::Complete { size: 14, .. })));
     assert_eq!(sorted(&blocks), sorted(&file.blocks));
 }
