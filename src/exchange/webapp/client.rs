@@ -14,7 +14,6 @@ use crate::{
     content::{
         block::{Block, Cid, Digest},
         directory::{DirParams, Tree, TreeError},
-        layout::Layout,
         path::TreePath,
         profile::Profile,
         read::Reader,
@@ -75,8 +74,7 @@ pub async fn fetch(
 ) -> Result<Fetched> {
     let mut transfer = Transfer::start(network, peer, cid).await?;
     let mut session = store.session();
-    let guess = if cid.version() == cid::Version::V0 { Profile::UnixfsV0_2015 } else { Profile::KuboV1Raw };
-    let mut rebuild = Rebuild::new(cid).with_guess(Layout::from(guess));
+    let mut rebuild = Rebuild::new(cid).with_usual_guess();
     let mut hashes = FuturesOrdered::new();
     let (mut done, mut total) = (0, None);
     let refused = |error: RebuildError| Error::Protocol { peer, reason: error.to_string() };
