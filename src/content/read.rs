@@ -21,7 +21,7 @@ pub const MAX_DEPTH: u8 = 64;
 pub const MAX_WINDOW: usize = 1024;
 /// Most parts of a file (nodes not yet read) that are kept track of at a time. A tree of four
 /// levels of 1024 links needs 4096.
-pub const MAX_PARTS: usize = 1 << 18;
+pub const MAX_PARTS: usize = 1 << 17;
 /// What a leaf is taken to hold until one was seen: the chunk size of most files around.
 const USUAL_LEAF: u64 = 256 << 10;
 
@@ -35,6 +35,8 @@ pub struct Reader {
     parts: BTreeMap<u64, Part>,
     /// Where a block that was asked for goes: one CID can stand in several places.
     asked: BTreeMap<Cid, Vec<u64>>,
+    /// How many parts are asked for or hold data.
+    in_hand: usize,
     /// The most that a leaf held so far; 0 before the first.
     leaf_len: u64,
     failed: bool,
@@ -119,6 +121,7 @@ impl Reader {
             size: None,
             parts: BTreeMap::new(),
             asked: BTreeMap::new(),
+            in_hand: 0,
             leaf_len: 0,
             failed: false,
         };
@@ -135,40 +138,34 @@ impl Reader {
     /// `window` together (never above [`MAX_WINDOW`]); a node that stands for many leaves counts
     /// as many, so that leaves far ahead do not take the place of those that come next.
     pub fn wants(&mut self, window: usize) -> Vec<Cid> {
-        let mut room = window.min(MAX_WINDOW) as u64;
+        let window = window.min(MAX_WINDOW);
+        let mut free = window.saturating_sub(self.in_hand);
+        let mut stretch = window as u64;
         let crowded = self.parts.len() > MAX_PARTS / 2;
         let leaf_len = if self.leaf_len == 0 { USUAL_LEAF } else { self.leaf_len };
         let mut wants = Vec::new();
         for (place, (offset, part)) in self.parts.iter_mut().enumerate() {
-            if room == 0 || self.failed {
+            if stretch == 0 {
                 break;
             }
-            let node = match part {
-                Part::Data(_) => None,
-                Part::Asked(node) => Some(*node),
-                Part::Idle { node, deferred } => {
-                    let node = *node;
-                    if place > 0 && (*deferred || (crowded && node.cid.codec() != RAW)) {
-                        break;
-                    }
-                    *part = Part::Asked(node);
-                    match self.asked.entry(node.cid) {
-                        Entry::Vacant(first) => {
-                            first.insert(vec![*offset]);
-                            wants.push(node.cid);
-                        }
-                        Entry::Occupied(places) => places.into_mut().push(*offset),
-                    }
-                    Some(node)
+            if let Part::Idle { node, deferred } = part {
+                let node = *node;
+                let early = *deferred || free == 0 || (crowded && node.cid.codec() != RAW);
+                if place > 0 && early {
+                    break;
                 }
-            };
-            let blocks = match node {
-                Some(node) if node.cid.codec() == DAG_PB => {
-                    node.len.unwrap_or(1).div_ceil(leaf_len)
+                *part = Part::Asked(node);
+                self.in_hand += 1;
+                free = free.saturating_sub(1);
+                match self.asked.entry(node.cid) {
+                    Entry::Vacant(first) => {
+                        first.insert(vec![*offset]);
+                        wants.push(node.cid);
+                    }
+                    Entry::Occupied(places) => places.into_mut().push(*offset),
                 }
-                _ => 1,
-            };
-            room = room.saturating_sub(blocks.max(1));
+            }
+            stretch = stretch.saturating_sub(part.leaves(leaf_len));
         }
         wants
     }
@@ -192,11 +189,15 @@ impl Reader {
         match self.parts.first_entry() {
             None if self.failed => ReadStep::Wait,
             None => ReadStep::Done,
-            Some(first) if matches!(first.get(), Part::Data(_)) => match first.remove() {
-                Part::Data(bytes) => ReadStep::Bytes(bytes),
+            Some(first) => match first.get() {
+                Part::Data(bytes) => {
+                    let bytes = bytes.clone();
+                    first.remove();
+                    self.in_hand = self.in_hand.saturating_sub(1);
+                    ReadStep::Bytes(bytes)
+                }
                 _ => ReadStep::Wait,
             },
-            Some(_) => ReadStep::Wait,
         }
     }
 
@@ -233,6 +234,7 @@ impl Reader {
         for offset in places {
             let Some(Part::Asked(node)) = self.parts.get(&offset) else { continue };
             let node = *node;
+            self.in_hand = self.in_hand.saturating_sub(1);
             if self.parts.len() + content.children.len() > MAX_PARTS / 2 {
                 let first = self.parts.keys().next() == Some(&offset);
                 if first && self.parts.len() + content.children.len() > MAX_PARTS {
@@ -267,13 +269,18 @@ impl Reader {
         if skipped < wanted {
             let slice = content.data.slice(skipped as usize..wanted as usize);
             self.parts.insert(offset, Part::Data(slice));
+            self.in_hand += 1;
         }
         let mut offset = offset + content.data.len() as u64;
         for (cid, len) in content.children {
             let at = offset;
             // Sums were checked by `Content::of`, and with `len` above for every level.
             offset += len;
-            if len == 0 || offset <= self.range.start || at >= self.range.end {
+            if len == 0
+                || offset <= self.range.start
+                || at >= self.range.end
+                || self.range.is_empty()
+            {
                 continue;
             }
             check_supported(&cid)?;
@@ -287,6 +294,18 @@ impl Reader {
             }
         }
         Ok(())
+    }
+}
+
+impl Part {
+    /// How many leaves this stretch of the file consists of, as far as can be told.
+    fn leaves(&self, leaf_len: u64) -> u64 {
+        match self {
+            Self::Idle { node, .. } | Self::Asked(node) if node.cid.codec() == DAG_PB => {
+                node.len.unwrap_or(1).div_ceil(leaf_len).max(1)
+            }
+            _ => 1,
+        }
     }
 }
 
