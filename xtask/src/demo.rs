@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the whole product on this machine, to look at or to check by itself.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,13 +12,22 @@ use crate::workspace::{cargo, metadata, root};
 use crate::{Result, setup};
 
 /// Where the page is served unless `--port` says otherwise.
-const PORT: &str = "8080";
+const PORT: u16 = 4080;
+
+/// The relay's transports in a demonstration: this machine only, any free port.
+const LISTEN: [&str; 4] = [
+    "/ip4/127.0.0.1/tcp/0",
+    "/ip4/127.0.0.1/udp/0/quic-v1",
+    "/ip4/127.0.0.1/tcp/0/ws",
+    "/ip4/127.0.0.1/udp/0/quic-v1/webtransport",
+];
 
 /// How long a relay may take to make its key and open its listeners.
 const RELAY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Builds all parts, then serves the page until Ctrl-C, or drives two browsers through it.
 pub fn run(check: bool, port: Option<&str>) -> Result<()> {
+    let http = SocketAddr::from((Ipv4Addr::LOCALHOST, chosen_port(port)?));
     println!("tabpeer demo: the first run compiles everything and takes a few minutes");
     setup::npm("www")?;
     let browser = if check {
@@ -43,7 +53,7 @@ pub fn run(check: bool, port: Option<&str>) -> Result<()> {
     std::fs::create_dir_all(&data)?;
     let mut command = Command::new(&relay);
     command.arg("--site").arg(&site).arg("--data-dir").arg(&data);
-    command.args(["--http-port", port.unwrap_or(PORT)]);
+    command.args(["--http", &http.to_string()]).args(["--listen", &LISTEN.join(",")]);
     let server = Server::start("starting the relay", &mut command, RELAY_PATIENCE)?;
     println!("relay {}", server.ready["peerId"].as_str().unwrap_or("without an id"));
     for address in server.ready["addresses"].as_array().into_iter().flatten() {
@@ -77,6 +87,14 @@ pub fn build_site() -> Result<PathBuf> {
     let site = www.join("dist");
     expect_file(&site.join("index.html"))?;
     Ok(site)
+}
+
+/// The port asked for; else the usual one, or any free one when another program has that.
+fn chosen_port(port: Option<&str>) -> Result<u16> {
+    match port {
+        Some(port) => port.parse().map_err(|_| format!("--port {port}: not a port").into()),
+        None => Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).map_or(0, |_| PORT)),
+    }
 }
 
 fn expect_file(path: &Path) -> Result<()> {

@@ -68,7 +68,7 @@ function folder(node, actions, opened) {
       {},
       icon('folder'),
       element('span', { class: 'name' }, name),
-      element('span', { class: 'muted kind' }, count === 1 ? '1 entry' : `${count} entries`),
+      element('span', { class: 'muted kind' }, count === 0 ? 'empty' : count === 1 ? '1 entry' : `${count} entries`),
       buttons(node, actions),
     ),
   );
