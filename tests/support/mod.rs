@@ -16,7 +16,7 @@ use tabpeer_relay::{Relay, RelayConfig};
 /// A relay on free loopback ports, with its data in a directory that goes away with it.
 pub async fn relay() -> (Relay, tempfile::TempDir) {
     let data = tempfile::tempdir().expect("a temporary directory");
-    let config = RelayConfig::for_tests(data.path());
+    let config = RelayConfig::loopback(data.path());
     (Relay::start(config).await.expect("the relay starts"), data)
 }
 
@@ -84,4 +84,13 @@ pub fn noise(len: usize, seed: u64) -> Bytes {
     }
     out.truncate(len);
     out.into()
+}
+
+/// A relay with the identity in `data`, at the WebSocket address of an earlier one.
+pub async fn relay_again(data: &std::path::Path, address: &[RelaySpec]) -> Relay {
+    let [RelaySpec::Address(address)] = address else { panic!("one address") };
+    let mut config = RelayConfig::loopback(data);
+    let listen = address.iter().filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_)));
+    config.listen = vec![listen.collect()];
+    Relay::start(config).await.expect("the relay starts again")
 }
