@@ -30,7 +30,11 @@ pub fn with_peer(addresses: &[Multiaddr], peer: PeerId) -> Vec<Multiaddr> {
 /// Every WebTransport listener has the same certificates.
 fn certificate_hashes(listened: &[Multiaddr]) -> Vec<Protocol<'static>> {
     let of = |address: &Multiaddr| -> Vec<_> {
-        address.iter().filter(|part| matches!(part, Protocol::Certhash(_))).map(Protocol::acquire).collect()
+        address
+            .iter()
+            .filter(|part| matches!(part, Protocol::Certhash(_)))
+            .map(Protocol::acquire)
+            .collect()
     };
     listened.iter().map(of).find(|hashes| !hashes.is_empty()).unwrap_or_default()
 }
@@ -76,8 +80,14 @@ mod tests {
 
     #[test]
     fn what_the_operator_set_replaces_the_rest_and_gets_the_hashes() {
-        let listened = parse(&[&format!("/ip4/10.0.0.1/udp/4003/quic-v1/webtransport{HASH}"), "/ip4/10.0.0.1/tcp/1"]);
-        let configured = parse(&["/ip4/192.0.2.7/udp/4003/quic-v1/webtransport", "/dns4/example.org/tcp/443/wss"]);
+        let listened = parse(&[
+            &format!("/ip4/10.0.0.1/udp/4003/quic-v1/webtransport{HASH}"),
+            "/ip4/10.0.0.1/tcp/1",
+        ]);
+        let configured = parse(&[
+            "/ip4/192.0.2.7/udp/4003/quic-v1/webtransport",
+            "/dns4/example.org/tcp/443/wss",
+        ]);
         let expected = parse(&[
             &format!("/ip4/192.0.2.7/udp/4003/quic-v1/webtransport{HASH}"),
             "/dns4/example.org/tcp/443/wss",

@@ -30,7 +30,12 @@ pub struct Arguments {
 
     /// Announce this address instead of those listened on; may be repeated. Certificate hashes are added to
     /// addresses that end in /webtransport.
-    #[arg(long, value_name = "MULTIADDR", env = "TABPEER_RELAY_EXTERNAL_ADDRESSES", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "MULTIADDR",
+        env = "TABPEER_RELAY_EXTERNAL_ADDRESSES",
+        value_delimiter = ','
+    )]
     external_address: Vec<Multiaddr>,
 
     /// Serve HTTP here [default: 0.0.0.0:4080].

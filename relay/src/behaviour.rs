@@ -11,7 +11,8 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, StreamProtocol, Swarm, connection_limits, gossipsub, identify, kad, noise, ping, quic, relay, tcp, yamux,
+    PeerId, StreamProtocol, Swarm, connection_limits, gossipsub, identify, kad, noise, ping, quic,
+    relay, tcp, yamux,
 };
 
 use crate::config::{CircuitConfig, DhtConfig, GossipsubConfig, RelayConfig};
@@ -77,7 +78,8 @@ fn transport(
     identity: &Keypair,
     clock: webtransport::Clock,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, RelayError> {
-    let noise = noise::Config::new(identity).map_err(|error| RelayError::Setup(error.to_string()))?;
+    let noise =
+        noise::Config::new(identity).map_err(|error| RelayError::Setup(error.to_string()))?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(MAX_YAMUX_STREAMS);
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
@@ -89,8 +91,12 @@ fn transport(
         .multiplex(yamux.clone())
         .timeout(UPGRADE_TIMEOUT)
         .boxed();
-    let tcp =
-        tcp().upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).timeout(UPGRADE_TIMEOUT).boxed();
+    let tcp = tcp()
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux)
+        .timeout(UPGRADE_TIMEOUT)
+        .boxed();
     let quic = quic::tokio::Transport::new(quic::Config::new(identity))
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
         .boxed();
@@ -170,7 +176,10 @@ fn per_minute(limit: u32) -> Option<(NonZeroU32, Duration)> {
     NonZeroU32::new(limit).map(|limit| (limit, Duration::from_secs(60) / limit.get()))
 }
 
-fn dht(peer: PeerId, config: &DhtConfig) -> Result<Option<kad::Behaviour<BoundedStore>>, RelayError> {
+fn dht(
+    peer: PeerId,
+    config: &DhtConfig,
+) -> Result<Option<kad::Behaviour<BoundedStore>>, RelayError> {
     if !config.enabled {
         return Ok(None);
     }
@@ -191,7 +200,10 @@ fn dht(peer: PeerId, config: &DhtConfig) -> Result<Option<kad::Behaviour<Bounded
     Ok(Some(kad))
 }
 
-fn pubsub(identity: &Keypair, config: &GossipsubConfig) -> Result<Option<gossipsub::Behaviour>, RelayError> {
+fn pubsub(
+    identity: &Keypair,
+    config: &GossipsubConfig,
+) -> Result<Option<gossipsub::Behaviour>, RelayError> {
     if !config.enabled {
         return Ok(None);
     }

@@ -139,7 +139,11 @@ impl Default for RelayConfig {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4080)), site: None, max_connections: 1024 }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4080)),
+            site: None,
+            max_connections: 1024,
+        }
     }
 }
 
@@ -162,7 +166,12 @@ impl Default for CircuitConfig {
 
 impl Default for DhtConfig {
     fn default() -> Self {
-        Self { enabled: true, protocol: DEFAULT_DHT_PROTOCOL.into(), max_records: 1024, max_providers: 65_536 }
+        Self {
+            enabled: true,
+            protocol: DEFAULT_DHT_PROTOCOL.into(),
+            max_records: 1024,
+            max_providers: 65_536,
+        }
     }
 }
 
@@ -196,7 +205,10 @@ impl RelayConfig {
         Self {
             data_dir: data_dir.into(),
             listen: defaults.listen.iter().map(on_loopback).collect(),
-            http: HttpConfig { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..defaults.http.clone() },
+            http: HttpConfig {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                ..defaults.http.clone()
+            },
             ..defaults
         }
     }
@@ -207,26 +219,48 @@ impl RelayConfig {
             return Err(ConfigError::TooLong { path: path.to_owned() });
         }
         let text = std::fs::read_to_string(path).map_err(read)?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
     }
 
     pub fn validate(&self) -> Result<(), ConfigError> {
         check(!self.data_dir.as_os_str().is_empty(), "data_dir", "must not be empty")?;
         check(!self.listen.is_empty(), "listen", "needs at least one address")?;
-        check(self.listen.len() <= MAX_ADDRESSES, "listen", format!("takes at most {MAX_ADDRESSES} addresses"))?;
+        check(
+            self.listen.len() <= MAX_ADDRESSES,
+            "listen",
+            format!("takes at most {MAX_ADDRESSES} addresses"),
+        )?;
         for address in &self.listen {
-            check(is_listenable(address), "listen", format!("{address} is not one of /ip4|ip6/ADDRESS followed by /tcp/PORT, /tcp/PORT/ws, /udp/PORT/quic-v1 or /udp/PORT/quic-v1/webtransport"))?;
+            check(
+                is_listenable(address),
+                "listen",
+                format!(
+                    "{address} is not one of /ip4|ip6/ADDRESS followed by /tcp/PORT, /tcp/PORT/ws, /udp/PORT/quic-v1 or /udp/PORT/quic-v1/webtransport"
+                ),
+            )?;
         }
         let external = &self.external_addresses;
-        check(external.len() <= MAX_ADDRESSES, "external_addresses", format!("takes at most {MAX_ADDRESSES} addresses"))?;
+        check(
+            external.len() <= MAX_ADDRESSES,
+            "external_addresses",
+            format!("takes at most {MAX_ADDRESSES} addresses"),
+        )?;
         for address in external {
             let dialable = !address.iter().any(|part| {
-                matches!(part, Protocol::P2pCircuit | Protocol::P2p(_) | Protocol::Tcp(0) | Protocol::Udp(0))
-                    || matches!(part, Protocol::Ip4(ip) if ip.is_unspecified())
+                matches!(
+                    part,
+                    Protocol::P2pCircuit | Protocol::P2p(_) | Protocol::Tcp(0) | Protocol::Udp(0)
+                ) || matches!(part, Protocol::Ip4(ip) if ip.is_unspecified())
                     || matches!(part, Protocol::Ip6(ip) if ip.is_unspecified())
             });
-            check(dialable && !address.is_empty(), "external_addresses", format!("{address} cannot be dialled (leave out the peer id)"))?;
+            check(
+                dialable && !address.is_empty(),
+                "external_addresses",
+                format!("{address} cannot be dialled (leave out the peer id)"),
+            )?;
         }
         if let Some(site) = &self.http.site {
             check(site.is_dir(), "http.site", format!("{} is not a folder", site.display()))?;
@@ -236,7 +270,9 @@ impl RelayConfig {
         check(
             (1..=MAX_CIRCUIT_SECONDS).contains(&circuits.circuit_seconds),
             "circuits.circuit_seconds",
-            format!("must be between 1 and {MAX_CIRCUIT_SECONDS} (0 would end every circuit at once)"),
+            format!(
+                "must be between 1 and {MAX_CIRCUIT_SECONDS} (0 would end every circuit at once)"
+            ),
         )?;
         check(
             (60..=MAX_CIRCUIT_SECONDS).contains(&circuits.reservation_seconds),
@@ -274,13 +310,19 @@ fn is_listenable(address: &Multiaddr) -> bool {
         [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(_)]
             | [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(_), Protocol::Ws(_)]
             | [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(_), Protocol::QuicV1]
-            | [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(_), Protocol::QuicV1, Protocol::WebTransport]
+            | [
+                Protocol::Ip4(_) | Protocol::Ip6(_),
+                Protocol::Udp(_),
+                Protocol::QuicV1,
+                Protocol::WebTransport
+            ]
     )
 }
 
 /// Where services of a user keep their data (XDG Base Directory); the working directory when there is no home.
 fn default_data_dir() -> PathBuf {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_DATA_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local").join("share")))
         .unwrap_or_default()
@@ -336,7 +378,8 @@ mod tests {
 
     #[test]
     fn an_unreadable_file_is_named() {
-        let message = RelayConfig::from_toml_file(Path::new("/does/not/exist.toml")).unwrap_err().to_string();
+        let message =
+            RelayConfig::from_toml_file(Path::new("/does/not/exist.toml")).unwrap_err().to_string();
         assert!(message.contains("/does/not/exist.toml"), "{message}");
     }
 }

@@ -2,13 +2,15 @@
 //! protocols run inside of the behaviours.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use libp2p::core::transport::ListenerId;
-use libp2p::multiaddr::Multiaddr;
+use libp2p::multiaddr::{Multiaddr, Protocol};
 use libp2p::swarm::SwarmEvent;
 use libp2p::{PeerId, Swarm, identify, kad};
+use socket2::{Domain, Socket, Type};
 use tokio::sync::{oneshot, watch};
 
 use crate::behaviour::{Behaviour, BehaviourEvent};
@@ -40,13 +42,19 @@ impl EventLoop {
     ) -> Result<(Self, watch::Receiver<Vec<Multiaddr>>), RelayError> {
         let mut waiting: HashMap<ListenerId, Multiaddr> = HashMap::new();
         for address in listen {
-            let id = swarm
-                .listen_on(address.clone())
-                .map_err(|error| RelayError::Listen { address: address.clone(), reason: reason(&error) })?;
+            refuse_if_taken(address).map_err(|error| RelayError::Listen {
+                address: address.clone(),
+                reason: error.to_string(),
+            })?;
+            let id = swarm.listen_on(address.clone()).map_err(|error| RelayError::Listen {
+                address: address.clone(),
+                reason: reason(&error),
+            })?;
             waiting.insert(id, address.clone());
         }
         let (sender, receiver) = watch::channel(Vec::new());
-        let mut this = Self { swarm, dht_protocol, configured, announced: Vec::new(), addresses: sender };
+        let mut this =
+            Self { swarm, dht_protocol, configured, announced: Vec::new(), addresses: sender };
         let all_known = async {
             while !waiting.is_empty() {
                 let event = this.swarm.select_next_some().await;
@@ -57,7 +65,8 @@ impl EventLoop {
                     SwarmEvent::ListenerClosed { listener_id, reason, .. }
                         if let Some(address) = waiting.remove(listener_id) =>
                     {
-                        let reason = reason.as_ref().err().map_or("closed".into(), ToString::to_string);
+                        let reason =
+                            reason.as_ref().err().map_or("closed".into(), ToString::to_string);
                         return Err(RelayError::Listen { address, reason });
                     }
                     _ => {}
@@ -70,7 +79,10 @@ impl EventLoop {
             Ok(result) => result?,
             Err(_) => {
                 let address = waiting.into_values().next().unwrap_or_else(Multiaddr::empty);
-                return Err(RelayError::Listen { address, reason: "no interface has such an address".into() });
+                return Err(RelayError::Listen {
+                    address,
+                    reason: "no interface has such an address".into(),
+                });
             }
         }
         // The wildcard address reports one interface after the other.
@@ -118,7 +130,9 @@ impl EventLoop {
                 tracing::warn!(?addresses, ?reason, "a listener has closed");
                 self.announce();
             }
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener reports an error"),
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "a listener reports an error")
+            }
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
                 let remote = endpoint.get_remote_address();
                 tracing::debug!(peer = %peer_id, %remote, num_established, "connected");
@@ -129,11 +143,17 @@ impl EventLoop {
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(remote = %send_back_addr, %error, "a connection was not established");
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+                peer_id,
+                info,
+                ..
+            })) => {
                 self.learn(peer_id, info);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => tracing::debug!(?event, "relay"),
-            SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::RoutingUpdated { peer, .. })) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::RoutingUpdated {
+                peer, ..
+            })) => {
                 tracing::debug!(%peer, "in the routing table");
             }
             _ => {}
@@ -143,7 +163,11 @@ impl EventLoop {
     /// A peer that serves the DHT goes into the routing table with the addresses it says it has.
     fn learn(&mut self, peer: PeerId, info: identify::Info) {
         let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
-        if !info.protocols.iter().any(|protocol| Some(protocol.as_ref()) == self.dht_protocol.as_deref()) {
+        if !info
+            .protocols
+            .iter()
+            .any(|protocol| Some(protocol.as_ref()) == self.dht_protocol.as_deref())
+        {
             return;
         }
         for address in info.listen_addrs.into_iter().take(MAX_PEER_ADDRESSES) {
@@ -169,6 +193,31 @@ impl EventLoop {
         self.swarm.behaviour_mut().identify.push(peers);
         let peer = *self.swarm.local_peer_id();
         self.addresses.send_replace(addresses::with_peer(&self.announced, peer));
+    }
+}
+
+/// libp2p's TCP transport shares its port with any other process of the same user that does the same, and the kernel then
+/// gives half of the connections to each: a second relay by mistake would look like a broken one.
+fn refuse_if_taken(address: &Multiaddr) -> std::io::Result<()> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => {
+            let address = SocketAddr::new(ip, port);
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            if address.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            // Connections of a relay that was just stopped do not count.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(1)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -59,7 +59,8 @@ fn read(file: File, path: &Path) -> Result<Keypair, IdentityError> {
     if bytes.len() as u64 > MAX_KEY_BYTES {
         return Err(damaged(format!("longer than {MAX_KEY_BYTES} bytes")));
     }
-    let key = Keypair::from_protobuf_encoding(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let key =
+        Keypair::from_protobuf_encoding(&bytes).map_err(|error| damaged(error.to_string()))?;
     if key.key_type() != KeyType::Ed25519 {
         return Err(damaged(format!("a key of type {}, not Ed25519", key.key_type())));
     }
@@ -71,13 +72,18 @@ fn read(file: File, path: &Path) -> Result<Keypair, IdentityError> {
 fn create(data_dir: &Path, path: &Path) -> Result<Keypair, IdentityError> {
     let failed = |source| IdentityError::Write { path: path.to_owned(), source };
     let key = Keypair::generate_ed25519();
-    let encoded = key
-        .to_protobuf_encoding()
-        .map_err(|error| IdentityError::Damaged { path: path.to_owned(), reason: error.to_string() })?;
+    let encoded = key.to_protobuf_encoding().map_err(|error| IdentityError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
     let unfinished = data_dir.join(format!("{KEY_FILE}.{}.new", std::process::id()));
     let _ = fs::remove_file(&unfinished);
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)
+        .map_err(failed)?;
     let linked = file
         .write_all(&encoded)
         .and_then(|()| file.sync_all())

@@ -72,7 +72,10 @@ impl Relay {
     }
 
     /// With another clock, on which the certificates of WebTransport depend: tests change windows with it.
-    pub async fn start_at(config: RelayConfig, clock: webtransport::Clock) -> Result<Self, RelayError> {
+    pub async fn start_at(
+        config: RelayConfig,
+        clock: webtransport::Clock,
+    ) -> Result<Self, RelayError> {
         install_crypto_provider();
         config.validate()?;
         let identity = identity::load_or_create(&config.data_dir)?;
@@ -117,7 +120,9 @@ impl Relay {
 }
 
 impl Task {
-    fn spawn<F: Future<Output = ()> + Send + 'static>(task: impl FnOnce(oneshot::Receiver<()>) -> F) -> Self {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        task: impl FnOnce(oneshot::Receiver<()>) -> F,
+    ) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self { stop, ended: tokio::spawn(task(stopped)) }
     }

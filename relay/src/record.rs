@@ -67,8 +67,9 @@ impl Record<'_> {
             "expiresAt": issued.saturating_add(LIFETIME.as_secs()),
             "publicKey": STANDARD.encode(public.encode_protobuf()),
         });
-        let signature =
-            identity.sign(&signed_bytes(&record)).map_err(|error| RecordError::Signing(error.to_string()))?;
+        let signature = identity
+            .sign(&signed_bytes(&record))
+            .map_err(|error| RecordError::Signing(error.to_string()))?;
         if let Value::Object(members) = &mut record {
             members.insert("signature".into(), STANDARD.encode(signature).into());
         }
@@ -78,7 +79,8 @@ impl Record<'_> {
 
 /// Checks a record that was fetched and returns whose it is.
 pub fn verify(record: &Value, now: SystemTime) -> Result<PeerId, RecordError> {
-    let mut unsigned: Map<String, Value> = record.as_object().ok_or(RecordError::Field("record"))?.clone();
+    let mut unsigned: Map<String, Value> =
+        record.as_object().ok_or(RecordError::Field("record"))?.clone();
     let signature = unsigned
         .remove("signature")
         .and_then(|value| STANDARD.decode(value.as_str()?).ok())
@@ -89,8 +91,10 @@ pub fn verify(record: &Value, now: SystemTime) -> Result<PeerId, RecordError> {
         .and_then(|text| STANDARD.decode(text).ok())
         .and_then(|bytes| PublicKey::try_decode_protobuf(&bytes).ok())
         .ok_or(RecordError::Field("publicKey"))?;
-    let peer: PeerId =
-        unsigned["peerId"].as_str().and_then(|text| text.parse().ok()).ok_or(RecordError::Field("peerId"))?;
+    let peer: PeerId = unsigned["peerId"]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .ok_or(RecordError::Field("peerId"))?;
     if public.to_peer_id() != peer {
         return Err(RecordError::Key);
     }

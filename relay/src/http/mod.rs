@@ -78,7 +78,10 @@ impl Server {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .max_buf_size(MAX_HEADER_BYTES)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()));
+                .serve_connection(
+                    TokioIo::new(stream),
+                    TowerToHyperService::new(self.router.clone()),
+                );
             let connection = shutdown.watch(connection);
             tokio::spawn(async move {
                 // The client's mistakes and disappearance are its own business.
@@ -109,11 +112,19 @@ impl Server {
     }
 }
 
-fn router(config: &RelayConfig, identity: Keypair, addresses: watch::Receiver<Vec<Multiaddr>>) -> Router {
-    let record = well_known::WellKnown::new(identity, addresses, &config.circuits, behaviour::features(config));
-    let router = Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .merge(well_known::routes(record));
+fn router(
+    config: &RelayConfig,
+    identity: Keypair,
+    addresses: watch::Receiver<Vec<Multiaddr>>,
+) -> Router {
+    let record = well_known::WellKnown::new(
+        identity,
+        addresses,
+        &config.circuits,
+        behaviour::features(config),
+    );
+    let router =
+        Router::new().route("/healthz", get(async || "ok\n")).merge(well_known::routes(record));
     let router = match &config.http.site {
         Some(folder) => site::routes(router, folder),
         None => router.fallback(site::not_found),

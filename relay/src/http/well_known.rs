@@ -71,7 +71,10 @@ pub fn routes(record: WellKnown) -> Router {
     Router::new()
         .route("/.well-known/tabpeer.json", get(serve))
         .layer(CorsLayer::new().allow_origin(Any).allow_private_network(true))
-        .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .layer(SetResponseHeaderLayer::overriding(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
         .with_state(Arc::new(record))
 }
 

@@ -16,7 +16,9 @@ use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use p256::pkcs8::EncodePrivateKey;
-use rcgen::{CertificateParams, DistinguishedName, DnType, RemoteKeyPair, SerialNumber, SignatureAlgorithm};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, RemoteKeyPair, SerialNumber, SignatureAlgorithm,
+};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
@@ -37,7 +39,9 @@ const MAX_KEY_ATTEMPTS: u8 = 8;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
-    #[error("the identity key has no secret to derive a certificate key from (ed25519 is required)")]
+    #[error(
+        "the identity key has no secret to derive a certificate key from (ed25519 is required)"
+    )]
     Underivable,
     #[error("window {0} lies outside of the dates a certificate can carry")]
     Window(u64),
@@ -69,7 +73,12 @@ impl Certificates {
         if let Some(previous) = window.checked_sub(1) {
             confirmed.insert(Certificate::of_window(identity, previous)?.hash);
         }
-        Ok(Self { announced: [current.hash, next], confirmed, until: start_of(window + 1), current })
+        Ok(Self {
+            announced: [current.hash, next],
+            confirmed,
+            until: start_of(window + 1),
+            current,
+        })
     }
 }
 
@@ -88,14 +97,16 @@ impl Certificate {
         let secret = derive_key(identity, window)?;
         let key = secret.to_pkcs8_der()?.as_bytes().to_vec();
         let mut params = CertificateParams::default();
-        params.not_before = date(start_of(window) - SKEW.min(since_epoch(start_of(window))), window)?;
+        params.not_before =
+            date(start_of(window) - SKEW.min(since_epoch(start_of(window))), window)?;
         params.not_after = date(start_of(window + 1) + SKEW, window)?;
         params.serial_number = Some(SerialNumber::from(window));
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "libp2p webtransport");
         let signer = rcgen::KeyPair::from_remote(Box::new(DeterministicSigner::new(&secret)))?;
         let der = params.self_signed(&signer)?.der().to_vec();
-        let hash = Multihash::wrap(SHA2_256, &Sha256::digest(&der)).map_err(|_| CertificateError::Window(window))?;
+        let hash = Multihash::wrap(SHA2_256, &Sha256::digest(&der))
+            .map_err(|_| CertificateError::Window(window))?;
         Ok(Self { window, der, key, hash })
     }
 }
@@ -106,7 +117,8 @@ pub fn window_at(now: SystemTime) -> u64 {
 }
 
 fn start_of(window: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(window.saturating_mul(WINDOW.as_secs()).min(u64::from(u32::MAX) * 2))
+    UNIX_EPOCH
+        + Duration::from_secs(window.saturating_mul(WINDOW.as_secs()).min(u64::from(u32::MAX) * 2))
 }
 
 fn since_epoch(time: SystemTime) -> Duration {
@@ -123,7 +135,8 @@ fn date(time: SystemTime, window: u64) -> Result<OffsetDateTime, CertificateErro
 fn derive_key(identity: &Keypair, window: u64) -> Result<SecretKey, CertificateError> {
     for attempt in 0..MAX_KEY_ATTEMPTS {
         let domain = format!("tabpeer-relay webtransport certificate {window} {attempt}");
-        let bytes = identity.derive_secret(domain.as_bytes()).ok_or(CertificateError::Underivable)?;
+        let bytes =
+            identity.derive_secret(domain.as_bytes()).ok_or(CertificateError::Underivable)?;
         if let Ok(secret) = SecretKey::from_slice(&bytes) {
             return Ok(secret);
         }
@@ -139,7 +152,10 @@ struct DeterministicSigner {
 
 impl DeterministicSigner {
     fn new(secret: &SecretKey) -> Self {
-        Self { key: SigningKey::from(secret), public: secret.public_key().to_encoded_point(false).as_bytes().to_vec() }
+        Self {
+            key: SigningKey::from(secret),
+            public: secret.public_key().to_encoded_point(false).as_bytes().to_vec(),
+        }
     }
 }
 
@@ -149,7 +165,8 @@ impl RemoteKeyPair for DeterministicSigner {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let signature: Signature = self.key.try_sign(message).map_err(|_| rcgen::Error::RemoteKeyError)?;
+        let signature: Signature =
+            self.key.try_sign(message).map_err(|_| rcgen::Error::RemoteKeyError)?;
         Ok(signature.to_der().as_bytes().to_vec())
     }
 
@@ -193,11 +210,15 @@ mod tests {
     fn rotation_keeps_every_announced_hash_good_for_a_window() {
         let now = at(1_800_000_000);
         let before = Certificates::at(&identity(1), now).unwrap();
-        let last_second = Certificates::at(&identity(1), before.until - Duration::from_secs(1)).unwrap();
+        let last_second =
+            Certificates::at(&identity(1), before.until - Duration::from_secs(1)).unwrap();
         let after = Certificates::at(&identity(1), before.until).unwrap();
         assert_eq!(before.announced, last_second.announced);
         assert_eq!(after.current.window, before.current.window + 1);
-        assert_eq!(after.announced[0], before.announced[1], "what was announced as next is now shown");
+        assert_eq!(
+            after.announced[0], before.announced[1],
+            "what was announced as next is now shown"
+        );
         assert!(before.announced.iter().all(|hash| after.confirmed.contains(hash)));
         assert!(!after.announced.contains(&before.announced[0]));
     }
@@ -213,6 +234,9 @@ mod tests {
     #[test]
     fn encoding_is_pinned() {
         let certificate = Certificate::of_window(&identity(7), 1736).unwrap();
-        assert_eq!(libp2p::multiaddr::Protocol::Certhash(certificate.hash).to_string(), "/certhash/uEiByj56OVoMoHxgn6SnfbebsuMRY8Ajc5OZ6omhBB0TT2g");
+        assert_eq!(
+            libp2p::multiaddr::Protocol::Certhash(certificate.hash).to_string(),
+            "/certhash/uEiByj56OVoMoHxgn6SnfbebsuMRY8Ajc5OZ6omhBB0TT2g"
+        );
     }
 }

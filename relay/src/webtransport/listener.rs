@@ -56,7 +56,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub fn bind(id: ListenerId, address: SocketAddr, identity: Keypair, clock: Clock) -> Result<Self, Error> {
+    pub fn bind(
+        id: ListenerId,
+        address: SocketAddr,
+        identity: Keypair,
+        clock: Clock,
+    ) -> Result<Self, Error> {
         let certificates = Certificates::at(&identity, clock())?;
         let endpoint = quinn::Endpoint::new(
             quinn::EndpointConfig::default(),
@@ -102,9 +107,11 @@ impl Listener {
         self.endpoint.close(quinn::VarInt::from_u32(0), b"");
         for ip in std::mem::take(&mut self.addresses) {
             let listen_addr = self.address_of(ip);
-            self.events.push_back(TransportEvent::AddressExpired { listener_id: self.id, listen_addr });
+            self.events
+                .push_back(TransportEvent::AddressExpired { listener_id: self.id, listen_addr });
         }
-        self.events.push_back(TransportEvent::ListenerClosed { listener_id: self.id, reason: Ok(()) });
+        self.events
+            .push_back(TransportEvent::ListenerClosed { listener_id: self.id, reason: Ok(()) });
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -120,7 +127,8 @@ impl Listener {
     fn withdraw(&mut self, ip: IpAddr) {
         if self.addresses.remove(&ip) {
             let listen_addr = self.address_of(ip);
-            self.events.push_back(TransportEvent::AddressExpired { listener_id: self.id, listen_addr });
+            self.events
+                .push_back(TransportEvent::AddressExpired { listener_id: self.id, listen_addr });
         }
     }
 
@@ -132,16 +140,22 @@ impl Listener {
     }
 
     fn poll_interfaces(&mut self, cx: &mut Context<'_>) {
-        while let Some(Poll::Ready(event)) = self.interfaces.as_mut().map(|watcher| watcher.poll_if_event(cx)) {
+        while let Some(Poll::Ready(event)) =
+            self.interfaces.as_mut().map(|watcher| watcher.poll_if_event(cx))
+        {
             match event {
-                Ok(IfEvent::Up(net)) if net.addr().is_ipv4() == self.local.is_ipv4() => self.announce(net.addr()),
+                Ok(IfEvent::Up(net)) if net.addr().is_ipv4() == self.local.is_ipv4() => {
+                    self.announce(net.addr())
+                }
                 Ok(IfEvent::Down(net)) => self.withdraw(net.addr()),
                 Ok(IfEvent::Up(_)) => {}
                 Err(error) => {
                     // Polling a broken watcher again would spin; the addresses known so far stay.
                     self.interfaces = None;
-                    self.events
-                        .push_back(TransportEvent::ListenerError { listener_id: self.id, error: Error::Io(error) });
+                    self.events.push_back(TransportEvent::ListenerError {
+                        listener_id: self.id,
+                        error: Error::Io(error),
+                    });
                 }
             }
         }
@@ -152,11 +166,13 @@ impl Listener {
             if (self.clock)() >= self.certificates.until
                 && let Err(error) = self.rotate()
             {
-                self.events.push_back(TransportEvent::ListenerError { listener_id: self.id, error });
+                self.events
+                    .push_back(TransportEvent::ListenerError { listener_id: self.id, error });
                 self.rotation = Box::pin(tokio::time::sleep(MAX_ROTATION_SLEEP));
                 continue;
             }
-            self.rotation = Box::pin(tokio::time::sleep(until_rotation(&self.certificates, &self.clock)));
+            self.rotation =
+                Box::pin(tokio::time::sleep(until_rotation(&self.certificates, &self.clock)));
         }
     }
 
@@ -164,15 +180,20 @@ impl Listener {
     fn rotate(&mut self) -> Result<(), Error> {
         let certificates = Certificates::at(&self.identity, (self.clock)())?;
         self.endpoint.set_server_config(Some(server_config(&certificates)?));
-        let addresses: Vec<_> = self.addresses.iter().copied().collect();
-        for ip in &addresses {
-            self.withdraw(*ip);
-        }
+        // The old addresses go last, so that there is no moment without any.
+        let old: Vec<_> = self.addresses.iter().map(|ip| self.address_of(*ip)).collect();
         self.certificates = certificates;
-        for ip in addresses {
+        for ip in std::mem::take(&mut self.addresses) {
             self.announce(ip);
         }
-        tracing::info!(window = self.certificates.current.window, "the WebTransport certificate has changed");
+        for listen_addr in old {
+            self.events
+                .push_back(TransportEvent::AddressExpired { listener_id: self.id, listen_addr });
+        }
+        tracing::info!(
+            window = self.certificates.current.window,
+            "the WebTransport certificate has changed"
+        );
         Ok(())
     }
 
@@ -244,7 +265,8 @@ fn base_address(socket: SocketAddr) -> Multiaddr {
 }
 
 fn bind_socket(address: SocketAddr) -> Result<UdpSocket, Error> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::DGRAM, Some(socket2::Protocol::UDP))?;
     if address.is_ipv6() {
         // IPv4 has a listener of its own.
         socket.set_only_v6(true)?;
@@ -255,8 +277,8 @@ fn bind_socket(address: SocketAddr) -> Result<UdpSocket, Error> {
 
 fn server_config(certificates: &Certificates) -> Result<quinn::ServerConfig, Error> {
     let current = &certificates.current;
-    let certificate =
-        Certificate::from_der(current.der.clone()).map_err(|_| CertificateError::Window(current.window))?;
+    let certificate = Certificate::from_der(current.der.clone())
+        .map_err(|_| CertificateError::Window(current.window))?;
     let identity = wtransport::Identity::new(
         CertificateChain::single(certificate),
         PrivateKey::from_der_pkcs8(current.key.clone()),

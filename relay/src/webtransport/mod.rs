@@ -86,6 +86,8 @@ fn quic_parameters() -> wtransport::quinn::TransportConfig {
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(CONNECTION_WINDOW.into())
         .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(wtransport::quinn::VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32).into()));
+        .max_idle_timeout(Some(
+            wtransport::quinn::VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32).into(),
+        ));
     parameters
 }

@@ -41,7 +41,11 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let Some(receive) = this.receive.as_mut() else { return Poll::Ready(Ok(0)) };
         let read = receive.quic_stream_mut().poll_read(cx, buffer);
@@ -55,7 +59,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let send = self.get_mut().send.quic_stream_mut();
         quinn::SendStream::poll_write(Pin::new(send), cx, bytes).map_err(io::Error::from)
     }

@@ -30,8 +30,13 @@ impl Transport {
     }
 
     /// As the swarm wants it.
-    pub fn boxed_muxer(self) -> libp2p::core::transport::Boxed<(PeerId, libp2p::core::muxing::StreamMuxerBox)> {
-        self.map(|(peer, connection), _| (peer, libp2p::core::muxing::StreamMuxerBox::new(connection))).boxed()
+    pub fn boxed_muxer(
+        self,
+    ) -> libp2p::core::transport::Boxed<(PeerId, libp2p::core::muxing::StreamMuxerBox)> {
+        self.map(|(peer, connection), _| {
+            (peer, libp2p::core::muxing::StreamMuxerBox::new(connection))
+        })
+        .boxed()
     }
 }
 
@@ -41,7 +46,11 @@ impl libp2p::Transport for Transport {
     type ListenerUpgrade = BoxFuture<'static, Result<Self::Output, Error>>;
     type Dial = BoxFuture<'static, Result<Self::Output, Error>>;
 
-    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<Error>> {
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<Error>> {
         let Some(socket) = socket_address(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
@@ -62,7 +71,11 @@ impl libp2p::Transport for Transport {
         }
     }
 
-    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<Error>> {
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        _: DialOpts,
+    ) -> Result<Self::Dial, TransportError<Error>> {
         Err(TransportError::MultiaddrNotSupported(address))
     }
 
@@ -91,7 +104,8 @@ fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
     };
     let Protocol::Udp(port) = parts.next()? else { return None };
     let rest = (parts.next()?, parts.next()?, parts.next());
-    matches!(rest, (Protocol::QuicV1, Protocol::WebTransport, None)).then(|| SocketAddr::new(ip, port))
+    matches!(rest, (Protocol::QuicV1, Protocol::WebTransport, None))
+        .then(|| SocketAddr::new(ip, port))
 }
 
 #[cfg(test)]
@@ -101,7 +115,10 @@ mod tests {
     #[test]
     fn only_its_own_addresses_are_taken() {
         let parse = |text: &str| socket_address(&text.parse().unwrap());
-        assert_eq!(parse("/ip4/127.0.0.1/udp/4003/quic-v1/webtransport"), Some(([127, 0, 0, 1], 4003).into()));
+        assert_eq!(
+            parse("/ip4/127.0.0.1/udp/4003/quic-v1/webtransport"),
+            Some(([127, 0, 0, 1], 4003).into())
+        );
         assert!(parse("/ip6/::1/udp/0/quic-v1/webtransport").is_some());
         for other in [
             "/ip4/127.0.0.1/udp/4003/quic-v1",

@@ -23,7 +23,10 @@ fn program() -> Command {
 async fn ready_line(child: &mut Child) -> Value {
     let mut line = String::new();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
-    tokio::time::timeout(Duration::from_secs(20), lines.read_line(&mut line)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), lines.read_line(&mut line))
+        .await
+        .unwrap()
+        .unwrap();
     serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
@@ -44,14 +47,16 @@ async fn signalled(signal: &str) {
     let started = Instant::now();
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
-    let status = tokio::time::timeout(Duration::from_secs(10), child.wait()).await.unwrap().unwrap();
+    let status =
+        tokio::time::timeout(Duration::from_secs(10), child.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(5));
     let mut logs = String::new();
     child.stderr.take().unwrap().read_to_string(&mut logs).await.unwrap();
     assert!(!logs.is_empty());
     for line in logs.lines() {
-        let entry: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let entry: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(entry["level"].is_string(), "{line}");
     }
 }
@@ -87,7 +92,8 @@ async fn says_what_is_wrong() {
         if arguments[0] != "--listen" {
             command.args(&ON_FREE_PORTS[..2]);
         }
-        let output = command.args(["--data-dir", directory]).args(&arguments).output().await.unwrap();
+        let output =
+            command.args(["--data-dir", directory]).args(&arguments).output().await.unwrap();
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{arguments:?}");
         assert!(message.contains(expected), "{arguments:?}: {message}");

@@ -12,7 +12,8 @@ use crate::{start, start_with};
 /// Status, headers in lower case, and body, of exactly the path given: no client library between to clean it up.
 async fn get(relay: &Relay, path: &str, header: &str) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(relay.http_addr()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = Vec::new();
     stream.read_to_end(&mut response).await.unwrap();
@@ -25,17 +26,24 @@ async fn get(relay: &Relay, path: &str, header: &str) -> (u16, String, Vec<u8>) 
 #[tokio::test]
 async fn the_record_is_signed_and_complete() {
     let (relay, _data) = start().await;
-    let (status, head, body) = get(&relay, "/.well-known/tabpeer.json", "Origin: http://example.org\r\n").await;
+    let (status, head, body) =
+        get(&relay, "/.well-known/tabpeer.json", "Origin: http://example.org\r\n").await;
     assert_eq!(status, 200);
     assert!(head.contains("access-control-allow-origin: *"), "{head}");
-    assert!(head.contains("cache-control: no-store") && head.contains("content-type: application/json"), "{head}");
+    assert!(
+        head.contains("cache-control: no-store") && head.contains("content-type: application/json"),
+        "{head}"
+    );
     let record: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(tabpeer_relay::record::verify(&record, SystemTime::now()).unwrap(), relay.peer_id());
     let addresses: Vec<_> = relay.addresses().iter().map(ToString::to_string).collect();
     assert_eq!(record["addresses"], serde_json::json!(addresses));
     assert_eq!(addresses.len(), 4);
     let id = format!("/p2p/{}", relay.peer_id());
-    assert!(addresses.iter().all(|address| address.ends_with(&id) && !address.contains("/0/")), "{addresses:?}");
+    assert!(
+        addresses.iter().all(|address| address.ends_with(&id) && !address.contains("/0/")),
+        "{addresses:?}"
+    );
     let webtransport = addresses.iter().find(|address| address.contains("/webtransport")).unwrap();
     assert_eq!(webtransport.matches("/certhash/").count(), 2, "{webtransport}");
     assert_eq!(record["limits"]["circuitBytes"], 0);
@@ -62,13 +70,17 @@ async fn identity_and_hashes_survive_a_restart() {
 #[tokio::test]
 async fn external_addresses_replace_the_others() {
     let (relay, _data) = start_with(|config| {
-        config.external_addresses = vec!["/dns4/relay.example.org/udp/443/quic-v1/webtransport".parse().unwrap()];
+        config.external_addresses =
+            vec!["/dns4/relay.example.org/udp/443/quic-v1/webtransport".parse().unwrap()];
     })
     .await;
     let addresses = relay.addresses();
     assert_eq!(addresses.len(), 1);
     let text = addresses[0].to_string();
-    assert!(text.starts_with("/dns4/relay.example.org/udp/443/quic-v1/webtransport/certhash/"), "{text}");
+    assert!(
+        text.starts_with("/dns4/relay.example.org/udp/443/quic-v1/webtransport/certhash/"),
+        "{text}"
+    );
     assert_eq!(text.matches("/certhash/").count(), 2, "{text}");
 }
 
@@ -78,9 +90,13 @@ async fn a_folder_is_served() {
     let site = root.path().join("site");
     std::fs::create_dir_all(site.join("deep")).unwrap();
     std::fs::write(root.path().join("secret.txt"), "secret").unwrap();
-    for (name, text) in
-        [("index.html", "<p>top"), ("app.js", "1"), ("app.mjs", "2"), ("app.wasm", "3"), ("deep/index.html", "<p>deep")]
-    {
+    for (name, text) in [
+        ("index.html", "<p>top"),
+        ("app.js", "1"),
+        ("app.mjs", "2"),
+        ("app.wasm", "3"),
+        ("deep/index.html", "<p>deep"),
+    ] {
         std::fs::write(site.join(name), text).unwrap();
     }
     let (relay, _data) = start_with(|config| config.http.site = Some(site.clone())).await;
@@ -96,7 +112,7 @@ async fn a_folder_is_served() {
 
     for (path, mime) in [
         ("/app.js", "text/javascript"),
-        ("/app.mjs", "text/javascript"),
+        ("/app.mjs", "application/javascript"),
         ("/app.wasm", "application/wasm"),
         ("/deep/", "text/html"),
     ] {
@@ -109,12 +125,20 @@ async fn a_folder_is_served() {
     let (status, ..) = get(&relay, "/.well-known/tabpeer.json", "").await;
     assert_eq!(status, 200, "the site does not hide the record");
 
-    for path in
-        ["/../secret.txt", "/deep/../../secret.txt", "/%2e%2e/secret.txt", "/..%2fsecret.txt", "//etc/passwd", "/%00"]
-    {
+    for path in [
+        "/../secret.txt",
+        "/deep/../../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/..%2fsecret.txt",
+        "//etc/passwd",
+        "/%00",
+    ] {
         let (status, _, body) = get(&relay, path, "").await;
         assert!(status >= 400, "{path}: {status}");
-        assert!(!body.windows(6).any(|six| six == b"secret") && !body.starts_with(b"root:"), "{path}");
+        assert!(
+            !body.windows(6).any(|six| six == b"secret") && !body.starts_with(b"root:"),
+            "{path}"
+        );
     }
 }
 
@@ -123,7 +147,9 @@ fn httpdate_case(date: &str) -> String {
     date.split(' ')
         .map(|word| {
             let mut letters = word.chars();
-            letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+            letters
+                .next()
+                .map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
         })
         .collect::<Vec<String>>()
         .join(" ")
@@ -140,7 +166,7 @@ async fn addresses_in_use_are_named() {
     let message = Relay::start(config.clone()).await.err().unwrap().to_string();
     assert!(message.contains(&taken.to_string()) && message.contains("in use"), "{message}");
 
-    for part in ["/ws", "/webtransport", "/quic-v1/p2p"] {
+    for part in ["/ws", "/webtransport", "/quic-v1/p2p", "/tcp/"] {
         let address = crate::address_with(&first, part).to_string();
         let cut = address.find("/certhash").or_else(|| address.find("/p2p")).unwrap();
         let mut config = tabpeer_relay::RelayConfig::loopback(other.path());
