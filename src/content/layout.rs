@@ -127,16 +127,18 @@ impl Layout {
         // Every candidate is judged by the cumulative size that a full subtree of it would have:
         // framing differs by a byte or more for any other chunk, width or kind of leaf.
         let fits = |layout: Self, depth| layout.full_subtree(depth) == Some((full, first.tsize));
+        let raw_leaves = first.cid.codec() == RAW;
         if let Ok(chunk_size) = usize::try_from(full) {
             let usual = if chunk_size == 1 << 20 { 1024 } else { 174 };
-            let raw_leaves = first.cid.codec() == RAW;
-            let layout =
-                Self::new(chunk_size, links.len().max(usual), root.version(), raw_leaves).ok();
-            if let Some(layout) = layout.filter(|layout| fits(*layout, 0)) {
+            let layout = Self::new(chunk_size, links.len().max(usual), root.version(), raw_leaves);
+            // A raw link can only be a leaf, whatever cumulative size it has.
+            if let Ok(layout) = layout
+                && (raw_leaves || fits(layout, 0))
+            {
                 return Some(layout);
             }
         }
-        if first.cid.codec() != DAG_PB {
+        if raw_leaves {
             return None;
         }
         for (depth, chunk_bits) in

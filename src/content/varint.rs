@@ -65,6 +65,7 @@ impl Fields {
     }
 
     /// The next field's number and value, or `None` at the end.
+    #[allow(clippy::should_implement_trait, reason = "an iterator would go on after an error")]
     pub fn next(&mut self) -> Result<Option<(u32, Field)>, VarintError> {
         if self.rest.is_empty() {
             return Ok(None);

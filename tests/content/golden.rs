@@ -61,9 +61,9 @@ const SEEDED_LONG: &[(Profile, usize, &str, &str)] = &[
     ),
 ];
 
-/// Made with ipfs-unixfs-importer 17.1.1 of the stream with seed "tabpeer": chunk size, width,
-/// version, raw leaves, length.
-const HELIA: &[(usize, usize, Version, bool, usize, &str)] = &[
+/// What others make of the stream with seed "tabpeer": Helia's ipfs-unixfs-importer 17.1.1, and
+/// Kubo 0.22 the same where it is CIDv0 and 256 KiB. Chunk size, width, version, raw leaves, length.
+const IMPORTED: &[(usize, usize, Version, bool, usize, &str)] = &[
     (262144, 174, V1, true, 0, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"),
     (262144, 174, V1, true, 1, "bafkreiemev2isidd7gk7352wxtqh6rwbuumt4vgnkkbx5wi6giaizt2bvq"),
     (262144, 174, V1, true, 262144, "bafkreia6jds3lsrv57n6qvant6mk3qw7opeiu5tp5dnkira7f2rwfrxvgm"),
@@ -72,6 +72,8 @@ const HELIA: &[(usize, usize, Version, bool, usize, &str)] = &[
     (262144, 174, V0, false, 0, "QmbFMke1KXqnYyBBWxB74N4c5SBnJMVAiMNRcGu6x1AwQH"),
     (262144, 174, V0, false, 1, "QmUbAYKM8rJAvYQYGj1389MHUn3fdiUunZwBNsGsvFRPVr"),
     (262144, 174, V0, false, 1000000, "QmUHK7ZNusXV6aBKF2CuFTe585Jc18prxfFVpT2jb69ZSq"),
+    (262144, 174, V0, false, 262145, "QmZ3jaQtuqbr4TXj8in7W7oy6P8E7xKW1nxLxz6LkufMfA"),
+    (262144, 174, V0, false, 3000000, "QmT6XdGkAd5NFbbpJ17fiydg6Hdr9ByYUe2gvpFU1g6fov"),
     (1048576, 1024, V1, true, 0, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"),
     (1048576, 1024, V1, true, 1, "bafkreiemev2isidd7gk7352wxtqh6rwbuumt4vgnkkbx5wi6giaizt2bvq"),
     (
@@ -136,8 +138,8 @@ fn the_long_published_vectors_of_the_profiles_are_met() {
 }
 
 #[test]
-fn trees_are_those_of_helia() {
-    for (chunk, width, version, raw_leaves, len, cid) in HELIA {
+fn trees_are_those_of_kubo_and_helia() {
+    for (chunk, width, version, raw_leaves, len, cid) in IMPORTED {
         let layout = Layout::new(*chunk, *width, *version, *raw_leaves).expect("valid");
         let root = stream(layout, *len, "tabpeer");
         assert_eq!(root.cid.to_string(), *cid, "{layout:?} {len}");
