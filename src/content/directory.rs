@@ -83,7 +83,7 @@ pub enum TreeError {
     #[error("the root of the tree can be neither replaced nor removed")]
     Root,
     #[error("directory node {cid} cannot be read: {why}")]
-    BadNode { cid: Cid, why: NodeError },
+    BadNode { cid: Cid, why: Box<NodeError> },
     #[error(transparent)]
     BadPath(#[from] PathError),
     #[error("the tree has more than {MAX_ENTRIES} entries")]

@@ -83,7 +83,7 @@ impl<'a> Loader<'a> {
 
     /// Reads a shard that lies at `place` in its directory.
     pub fn shard(&self, block: &Block, place: Place) -> Result<Shard, TreeError> {
-        let bad = |why: NodeError| TreeError::BadNode { cid: *block.cid(), why };
+        let bad = |why: NodeError| TreeError::BadNode { cid: *block.cid(), why: Box::new(why) };
         let node = PbNode::decode(block.data()).map_err(|e| bad(e.into()))?;
         let data = UnixFs::decode(&node.data.clone().unwrap_or_default());
         let data = data.map_err(|e| bad(e.into()))?;
@@ -99,7 +99,7 @@ impl<'a> Loader<'a> {
     /// What a block is, and the directory if it is one. A block that is no UnixFS is an entry of kind
     /// [`EntryKind::Other`]; a directory that cannot be read is an error.
     pub fn classify(&self, block: &Block) -> Result<(EntryKind, Option<Dir>), TreeError> {
-        let bad = |why: NodeError| TreeError::BadNode { cid: *block.cid(), why };
+        let bad = |why: NodeError| TreeError::BadNode { cid: *block.cid(), why: Box::new(why) };
         let other = Ok((EntryKind::Other, None));
         let Ok(node) = PbNode::decode(block.data()) else { return other };
         let Some(Ok(data)) = node.data.as_ref().map(UnixFs::decode) else { return other };

@@ -55,7 +55,11 @@ impl Child {
             Form::Flat(flat) => {
                 flat.entries.values_mut().for_each(|child| child.unload(params, learned));
             }
-            Form::Hamt(hamt) => hamt.root.unload(params, learned),
+            Form::Hamt(hamt) => {
+                let known = hamt.root.tally.weight + base_weight(params.shard, dir.stat);
+                hamt.at_least = hamt.at_least.max(known);
+                hamt.root.unload(params, learned);
+            }
         }
         if dir.seal.is_saved() {
             self.dir = None;
@@ -285,11 +289,11 @@ impl Shard {
                     let Some(shard) = sub.loaded() else { continue };
                     shard.unload(params, learned);
                     if sub.seal.is_saved() {
+                        // What is known of a shard half loaded is lost.
                         sub.body = Body::Unloaded((tally.unknown == 0).then_some(tally.weight));
-                        // What is not known of a shard half loaded counts as one unknown again.
-                        let after = sub.tally();
-                        self.tally.replace(tally, after);
                     }
+                    let after = sub.tally();
+                    self.tally.replace(tally, after);
                 }
             }
         }

@@ -232,7 +232,7 @@ impl Shard {
 }
 
 impl Slot {
-    fn tally(&self, rule: ShardRule) -> Tally {
+    pub fn tally(&self, rule: ShardRule) -> Tally {
         match self {
             Self::Entry(named) => {
                 Tally { weight: weight(rule, &named.name, &named.child.link), unknown: 0 }

@@ -1,5 +1,7 @@
 //! Random edits end at the CID of a fresh build, whatever happens to memory in between.
 
+use super::node::{Form, weight};
+use super::shard::{Body, Shard, Slot, Tally};
 use super::*;
 use crate::content::hamt::murmur3_x64_64;
 use proptest::prelude::*;
@@ -117,6 +119,34 @@ impl Model {
     }
 }
 
+/// What is counted along with the edits is what counting afresh gives.
+fn audit(child: &Child, rule: ShardRule) {
+    let Some(dir) = &child.dir else { return };
+    match &dir.form {
+        Form::Flat(flat) => {
+            let sum: u64 = flat.entries.iter().map(|(n, c)| weight(rule, n, &c.link)).sum();
+            assert_eq!(flat.weight, sum);
+            flat.entries.values().for_each(|child| audit(child, rule));
+        }
+        Form::Hamt(hamt) => audit_shard(&hamt.root, rule),
+    }
+}
+
+fn audit_shard(shard: &Shard, rule: ShardRule) {
+    let mut sum = Tally::default();
+    for (_, slot) in &shard.slots {
+        sum.add(slot.tally(rule));
+        match slot {
+            Slot::Entry(named) => audit(&named.child, rule),
+            Slot::Shard(sub) => match &sub.body {
+                Body::Loaded(shard) => audit_shard(shard, rule),
+                Body::Unloaded(_) => {}
+            },
+        }
+    }
+    assert_eq!(shard.tally, sum);
+}
+
 /// A flush into the store, checked: it is what a fresh build is, and brings what was missing.
 fn checked_flush(
     store: &mut Store,
@@ -178,6 +208,7 @@ proptest! {
                     }
                 }
             }
+            audit(&tree.root, params.shard);
         }
         checked_flush(&mut store, &mut tree, &model, params, &mut root);
     }
