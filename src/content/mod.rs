@@ -3,6 +3,8 @@
 
 pub mod block;
 pub mod dagpb;
+pub mod directory;
+pub mod hamt;
 pub mod import;
 pub mod layout;
 pub mod mime;
