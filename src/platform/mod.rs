@@ -24,6 +24,17 @@ pub use n0_future::{
 /// 16 KiB and more.
 pub use imp::sha256;
 
+/// An exclusive lock by name: across the tabs of an origin in a browser, within the process natively.
+pub use imp::Lock;
+
+/// Locks cannot be had here at all; that another holds one is not an error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the lock {name:?} could not be asked for: {reason}")]
+pub struct LockError {
+    pub name: String,
+    pub reason: String,
+}
+
 /// `Send` where threads exist, nothing in a browser.
 #[cfg(not(target_family = "wasm"))]
 pub trait MaybeSend: Send {}

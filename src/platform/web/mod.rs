@@ -1,9 +1,9 @@
 //! A browser's page or worker.
 
-use bytes::Bytes;
+mod hash;
+pub mod idb;
+mod lock;
+mod storage;
 
-use crate::content::block::{self, Digest};
-
-pub async fn sha256(data: Bytes) -> Digest {
-    block::sha256(&data)
-}
+pub use hash::sha256;
+pub use lock::Lock;
