@@ -12,7 +12,9 @@ use native as imp;
 use web as imp;
 
 pub mod database;
+pub mod http;
 pub mod memory;
+pub mod transport;
 
 /// Tasks and timers that work on both: tokio's natively, the page's event loop in a browser.
 pub use n0_future::{
@@ -34,6 +36,14 @@ pub struct LockError {
     pub name: String,
     pub reason: String,
 }
+/// Which transports there are here.
+pub use imp::dialer;
+/// A bounded HTTP GET.
+pub use imp::http_get;
+/// How the swarm runs its tasks here.
+pub use imp::swarm_config;
+/// The time since 1970, for what is dated by others. To measure, use [`time`].
+pub use imp::unix_time;
 
 /// `Send` where threads exist, nothing in a browser.
 #[cfg(not(target_family = "wasm"))]
