@@ -1,1 +1,143 @@
-//! The relay.
+//! The relay of tabpeer: the one native program an operator runs so that browsers can meet.
+//!
+//! [`Relay::start`] runs all of it inside of any program, a test for example; `main.rs` is only the command line around
+//! it. One task owns the swarm ([`event_loop`]), one serves HTTP ([`http`]); both end with [`Relay::stop`] or when the
+//! [`Relay`] is dropped.
+//!
+//! - [`config`]: what can be set. [`identity`]: the key on disk.
+//! - [`behaviour`]: protocols and transports; [`webtransport`] is the transport that libp2p does not have natively.
+//! - [`addresses`]: what is announced. [`record`]: the same, signed, for apps that know only a URL.
+//! - [`record_store`]: the memory of the DHT server.
+//!
+//! Invariants: the relay never dials; every number a stranger can raise has a named bound.
+
+mod addresses;
+mod behaviour;
+pub mod config;
+mod event_loop;
+mod http;
+pub mod identity;
+pub mod record;
+mod record_store;
+pub mod webtransport;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use libp2p::PeerId;
+use libp2p::multiaddr::Multiaddr;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub use config::RelayConfig;
+
+/// After this [`Relay::stop`] stops waiting and drops what is left.
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    #[error("cannot listen on {address}: {reason}")]
+    Listen { address: Multiaddr, reason: String },
+    #[error("cannot serve HTTP on {address}: {source}")]
+    Http { address: SocketAddr, source: std::io::Error },
+    #[error("cannot set the relay up: {0}")]
+    Setup(String),
+}
+
+/// A relay that is running. Dropping it ends it at once; [`Relay::stop`] lets it say good-bye.
+pub struct Relay {
+    peer_id: PeerId,
+    http_addr: SocketAddr,
+    addresses: watch::Receiver<Vec<Multiaddr>>,
+    network: Task,
+    web: Task,
+}
+
+/// A task and the sender whose firing or dropping ends it.
+struct Task {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+impl Relay {
+    /// Returns when the relay listens everywhere it was told to.
+    pub async fn start(config: RelayConfig) -> Result<Self, RelayError> {
+        Self::start_at(config, behaviour::system_clock()).await
+    }
+
+    /// With another clock, on which the certificates of WebTransport depend: tests change windows with it.
+    pub async fn start_at(
+        config: RelayConfig,
+        clock: webtransport::Clock,
+    ) -> Result<Self, RelayError> {
+        install_crypto_provider();
+        config.validate()?;
+        let identity = identity::load_or_create(&config.data_dir)?;
+        let peer_id = identity.public().to_peer_id();
+        let swarm = behaviour::swarm(&identity, &config, clock)?;
+        let dht_protocol = config.dht.enabled.then(|| config.dht.protocol.clone());
+        let external = config.external_addresses.clone();
+        let (event_loop, addresses) =
+            event_loop::EventLoop::listen(swarm, &config.listen, external, dht_protocol).await?;
+        let web = http::Server::bind(&config, identity, addresses.clone()).await?;
+        let http_addr = web.address();
+        tracing::info!(peer = %peer_id, http = %http_addr, "the relay is running");
+        let network = Task::spawn(|stop| event_loop.run(stop));
+        let web = Task::spawn(|stop| web.run(stop));
+        Ok(Self { peer_id, http_addr, addresses, network, web })
+    }
+
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// Where the relay can be dialled now, each with `/p2p/ID`. They change with the host's interfaces and, for
+    /// WebTransport, with the certificates.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        self.addresses.borrow().clone()
+    }
+
+    /// Resolves when [`Relay::addresses`] has changed since the last call.
+    pub async fn addresses_changed(&mut self) {
+        let _ = self.addresses.changed().await;
+    }
+
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// Closes every connection and returns when all is closed, after a few seconds at most.
+    pub async fn stop(self) {
+        let Self { network, web, .. } = self;
+        tokio::join!(network.stop(), web.stop());
+    }
+}
+
+impl Task {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        task: impl FnOnce(oneshot::Receiver<()>) -> F,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        Self { stop, ended: tokio::spawn(task(stopped)) }
+    }
+
+    async fn stop(self) {
+        let Self { stop, mut ended } = self;
+        let _ = stop.send(());
+        if tokio::time::timeout(STOP_TIMEOUT, &mut ended).await.is_err() {
+            ended.abort();
+        }
+    }
+}
+
+/// Both ring and aws-lc-rs are linked (libp2p-quic brings the second), and rustls refuses to choose by itself.
+pub fn install_crypto_provider() {
+    // An error means that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

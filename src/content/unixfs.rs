@@ -138,7 +138,7 @@ impl Kind {
         })
     }
 
-    fn number(self) -> u64 {
+    pub(super) fn number(self) -> u64 {
         match self {
             Self::Raw => 0,
             Self::Directory => 1,
