@@ -1,8 +1,7 @@
 // One stage for a test file: a relay that serves the built package and a test page, and a Chromium.
 
-import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PeerPage, launch } from './browser.mjs';
@@ -107,12 +106,17 @@ export async function serveFolder(folder) {
   };
 }
 
-/** A failure of the package, with this code. */
+/** Messages name what was wrong; they do not repeat a megabyte of it. */
+const LONGEST_MESSAGE = 1000;
+
+/** A failure of the package, with one of these codes. */
 export function failsWith(...codes) {
   return (error) => {
+    const said = String(error.message).slice(0, LONGEST_MESSAGE);
     if (error.name !== 'PeerError' || !codes.includes(error.code)) {
-      throw new Error(`expected PeerError ${codes.join(' or ')}, got ${error.name} ${error.code}: ${error.message}`);
+      throw new Error(`expected PeerError ${codes.join(' or ')}, got ${error.name} ${error.code}: ${said}`);
     }
+    if (error.message.length > LONGEST_MESSAGE) throw new Error(`a message of ${error.message.length} characters: ${said}`);
     return true;
   };
 }

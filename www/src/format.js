@@ -24,7 +24,7 @@ const DISGUISE = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2
 
 /** A name as it may be shown in a list or offered to the file system. */
 export function safeName(path) {
-  const last = path.split('/').filter(Boolean).pop() ?? '';
+  const last = path.split('/').filter((part) => part !== '' && part !== '.' && part !== '..').pop() ?? '';
   return last.replace(DISGUISE, '\ufffd').slice(0, 255) || 'file';
 }
 

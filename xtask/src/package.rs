@@ -6,8 +6,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
-
 use crate::workspace::{self, Metadata, cargo, root};
 use crate::{Result, process, setup};
 
@@ -91,8 +89,7 @@ pub fn build(profile: Profile) -> Result<()> {
     for file in PAPERS {
         copy(&root().join(file), &pkg.join(file))?;
     }
-    let manifest = serde_json::to_string_pretty(&manifest(&metadata, &pkg))?;
-    std::fs::write(pkg.join("package.json"), manifest + "\n")?;
+    std::fs::write(pkg.join("package.json"), manifest(&metadata))?;
     check_size(&pkg, profile)
 }
 
@@ -101,32 +98,35 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn manifest(metadata: &Metadata, pkg: &Path) -> serde_json::Value {
-    let mut files = vec!["index.js", "index.d.ts", "tabpeer.js", "tabpeer.d.ts"];
-    files.extend(["tabpeer_bg.wasm", "tabpeer_bg.wasm.d.ts"]);
-    // wasm-bindgen's place for scripts that crates bring along, when there are any.
-    if pkg.join("snippets").is_dir() {
-        files.push("snippets");
-    }
-    files.extend(["LICENSE-MIT", "LICENSE-APACHE"]);
-    json!({
-        "name": "tabpeer",
-        "version": metadata.version,
-        "description": metadata.description,
-        "license": metadata.license,
-        "repository": { "type": "git", "url": format!("git+{}.git", metadata.repository) },
-        "keywords": ["libp2p", "ipfs", "peer-to-peer", "webassembly", "offline"],
-        "type": "module",
-        "main": "./index.js",
-        "types": "./index.d.ts",
-        "exports": {
-            ".": { "types": "./index.d.ts", "default": "./index.js" },
-            "./tabpeer_bg.wasm": "./tabpeer_bg.wasm",
-            "./package.json": "./package.json"
-        },
-        "files": files,
-        "sideEffects": ["./snippets/*"]
-    })
+/// A template, because the order counts: of several conditions in `exports` the first that fits is taken.
+const MANIFEST: &str = r#"{
+  "name": "tabpeer",
+  "version": @version@,
+  "description": @description@,
+  "license": @license@,
+  "repository": { "type": "git", "url": @repository@ },
+  "keywords": ["libp2p", "ipfs", "peer-to-peer", "webassembly", "offline"],
+  "type": "module",
+  "main": "./index.js",
+  "types": "./index.d.ts",
+  "exports": {
+    ".": { "types": "./index.d.ts", "default": "./index.js" },
+    "./tabpeer_bg.wasm": "./tabpeer_bg.wasm",
+    "./package.json": "./package.json"
+  },
+  "files": ["index.js", "index.d.ts", "tabpeer.js", "tabpeer_bg.wasm", "snippets", "LICENSE-MIT", "LICENSE-APACHE"],
+  "sideEffects": ["./snippets/*"]
+}
+"#;
+
+fn manifest(metadata: &Metadata) -> String {
+    let repository = format!("git+{}.git", metadata.repository);
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    MANIFEST
+        .replace("@version@", &quoted(&metadata.version))
+        .replace("@description@", &quoted(&metadata.description))
+        .replace("@license@", &quoted(&metadata.license))
+        .replace("@repository@", &quoted(&repository))
 }
 
 /// Prints the size of what a page downloads. The numbers come from Node's zlib, the same code that
@@ -173,4 +173,25 @@ fn check_size(pkg: &Path, profile: Profile) -> Result<()> {
 
 fn print_sizes(name: &str, [raw, gzip, brotli]: [u64; 3]) {
     println!("{name:<24}{raw:>12}{gzip:>12}{brotli:>12}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_is_json_with_the_types_first() {
+        let metadata = Metadata {
+            version: "1.2.3".into(),
+            license: "MIT".into(),
+            description: "says \"hello\"".into(),
+            repository: "https://example.org/x".into(),
+            target: PathBuf::new(),
+        };
+        let text = manifest(&metadata);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["description"], "says \"hello\"");
+        assert_eq!(value["version"], "1.2.3");
+        assert!(text.find("\"types\": \"./index.d.ts\", \"default\"").is_some());
+    }
 }

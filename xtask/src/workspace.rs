@@ -9,8 +9,11 @@ use crate::{Result, process};
 /// The clone's top directory.
 pub fn root() -> &'static Path {
     static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        manifest.parent().unwrap_or(manifest).to_path_buf()
+        // cargo says it at run time too, which holds when several clones share a target directory.
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
+            .unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let manifest = PathBuf::from(manifest);
+        manifest.parent().map_or_else(|| manifest.clone(), Path::to_path_buf)
     });
     &ROOT
 }
