@@ -9,7 +9,10 @@ mod import;
 pub(crate) mod read;
 mod tree;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use libp2p::{PeerId, identity::Keypair};
@@ -70,7 +73,8 @@ struct Inner {
     tree: TreeHandle,
     network: Network,
     flights: fetch::Flights,
-    lock: Lock,
+    /// Gone once the peer is closed.
+    lock: Mutex<Option<Lock>>,
 }
 
 impl Peer {
@@ -91,7 +95,7 @@ impl Peer {
             .await
             .map_err(|error| Error::Storage { reason: error.to_string() })?
             .ok_or(Error::AlreadyOpen { peer: peer_id })?;
-        let store = Store::open(databases.open(&name).await?).await?;
+        let store = Store::open(databases.open(name).await?).await?;
         let tree = TreeHandle::open(store.clone()).await?;
         let network = Network::start(NetworkConfig {
             keypair: keypair.clone(),
@@ -100,10 +104,10 @@ impl Peer {
             agent_version: format!("tabpeer/{}", env!("CARGO_PKG_VERSION")),
         })
         .map_err(convert::start_error)?;
-        webapp::serve(&network, store.clone(), tree.clone());
+        webapp::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;
         network.wait_online(config.relay_wait).await;
         let flights = fetch::Flights::default();
-        Ok(Self { inner: Arc::new(Inner { keypair, peer_id, store, tree, network, flights, lock }) })
+        Ok(Self { inner: Arc::new(Inner { keypair, peer_id, store, tree, network, flights, lock: Mutex::new(Some(lock)) }) })
     }
 
     pub fn peer_id(&self) -> PeerId {
@@ -117,7 +121,7 @@ impl Peer {
 
     /// Whether a relay or another peer is connected at this moment.
     pub fn connected(&self) -> bool {
-        self.inner.network.online()
+        self.inner.network.status().current().online()
     }
 
     /// The root of this peer's tree.
@@ -195,7 +199,7 @@ impl Peer {
         self.inner.network.close().await;
         self.inner.tree.close();
         self.inner.store.close().await;
-        self.inner.lock.release();
+        self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -218,7 +222,7 @@ pub struct GetOptions {
 
 /// The identity of this origin, made at the first call.
 async fn kept_identity(databases: &dyn Databases) -> Result<Keypair> {
-    let registry = Store::open(databases.open(REGISTRY).await?).await?;
+    let registry = Store::open(databases.open(REGISTRY.to_owned()).await?).await?;
     let kept = match registry.identity().await? {
         Some(bytes) => bytes,
         None => {

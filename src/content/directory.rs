@@ -13,6 +13,7 @@
 //! that an insertion need not load it all). It keeps its fanout. Mode and mtime are kept.
 
 mod edit;
+mod entries;
 mod list;
 mod load;
 mod node;
@@ -218,6 +219,23 @@ impl Tree {
             let mut out = Vec::with_capacity(entries);
             dir.gather(path, &mut out)?;
             Ok(out)
+        })
+    }
+
+    /// The names and CIDs in the directory at `path`, sorted by name, whatever they are.
+    pub fn entries(&mut self, path: &TreePath) -> Result<Vec<(String, Cid)>, TreeError> {
+        let parts: Vec<&str> = path.parts().collect();
+        self.run(|root, loader| {
+            if !root.settle(loader)? {
+                return Err(loader.need());
+            }
+            let Some(dir) = find(root, &parts, loader)?.open(loader)? else {
+                return Err(TreeError::NotADirectory { path: path.to_string() });
+            };
+            if !dir.load_names(loader)? {
+                return Err(loader.need());
+            }
+            Ok(dir.entries())
         })
     }
 

@@ -16,7 +16,7 @@ use crate::{
     config,
     error::{Error, Result},
     peer::{Content, GetOptions, Peer, ProgressSink, StoreOptions},
-    platform::web::IdbDatabases,
+    platform::web::idb::IdbDatabases,
 };
 
 /// Events at which the network is worth another try at once.

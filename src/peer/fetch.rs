@@ -19,7 +19,7 @@ use crate::{
     content::block::Cid,
     error::{Error, Result},
     exchange::webapp::{self, FileList},
-    network::Network,
+    network::{Network, PeerInfo},
     platform::{BoxFuture, MaybeSend},
     store::{RootChange, Store, StoreError},
 };
@@ -104,8 +104,10 @@ async fn from_peers(
     fallback: Option<PeerId>,
     progress: Listeners,
 ) -> Result<Content> {
-    let connected = network.peers_speaking(webapp::PROTOCOL).await?;
-    let others = connected.into_iter().filter(|peer| Some(*peer) != fallback).take(MAX_ASKED);
+    let connected = network.connected_peers().await.map_err(|_| Error::Closed)?;
+    let speaks = |info: &PeerInfo| info.protocols.iter().any(|protocol| protocol == webapp::PROTOCOL);
+    let speaking = connected.iter().filter(|info| speaks(info)).map(|info| info.id);
+    let others = speaking.filter(|peer| Some(*peer) != fallback).take(MAX_ASKED);
     let mut asked = Vec::new();
     let mut lie = None;
     for peer in fallback.into_iter().chain(others) {

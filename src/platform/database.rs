@@ -1,5 +1,7 @@
 //! What the store asks of a database: get many, and one atomic batch of conditional writes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{BoxFuture, MaybeSend, MaybeSync};
@@ -129,4 +131,10 @@ pub trait Database: MaybeSend + MaybeSync + 'static {
 
     /// Waits for running writes and closes; later calls fail with [`DatabaseError::Closed`].
     fn close(&self) -> BoxFuture<()>;
+}
+
+/// Where databases come from, by name.
+pub trait Databases: MaybeSend + MaybeSync + 'static {
+    /// Opens the database `name`, making it if there is none.
+    fn open(&self, name: String) -> BoxFuture<DatabaseResult<Arc<dyn Database>>>;
 }

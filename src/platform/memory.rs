@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     BoxFuture,
-    database::{Batch, Database, DatabaseError, DatabaseResult, Op, Table, Usage},
+    database::{Batch, Database, DatabaseError, Databases, DatabaseResult, Op, Table, Usage},
 };
 
 /// Rows of all tables; the table comes first, so each table is one range.
@@ -58,6 +58,26 @@ impl MemoryDatabase {
             return Err(DatabaseError::Closed("close() was called".into()));
         }
         f(&mut lock(&self.data))
+    }
+}
+
+/// Databases in memory, by name; what was closed can be opened again as long as this lives.
+#[derive(Debug, Default)]
+pub struct MemoryDatabases {
+    databases: Mutex<BTreeMap<String, MemoryDatabase>>,
+}
+
+impl MemoryDatabases {
+    /// The database `name`, as a test sees it from outside.
+    pub fn get(&self, name: &str) -> MemoryDatabase {
+        lock(&self.databases).entry(name.to_owned()).or_default().reopen()
+    }
+}
+
+impl Databases for MemoryDatabases {
+    fn open(&self, name: String) -> BoxFuture<DatabaseResult<Arc<dyn Database>>> {
+        let database: Arc<dyn Database> = Arc::new(self.get(&name));
+        Box::pin(std::future::ready(Ok(database)))
     }
 }
 

@@ -126,7 +126,7 @@ impl Shard {
         Ok(sum)
     }
 
-    fn entries<'a>(&'a self, out: &mut Vec<(&'a str, &'a Child)>) {
+    pub fn entries<'a>(&'a self, out: &mut Vec<(&'a str, &'a Child)>) {
         for (_, held) in &self.slots {
             match held {
                 Slot::Entry(named) => out.push((&named.name, &named.child)),

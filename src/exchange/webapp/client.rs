@@ -4,22 +4,23 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, stream::FuturesOrdered};
-use libp2p::{PeerId, Stream};
+use libp2p::{PeerId, StreamProtocol};
 
 use super::{
-    ContentDecoder, ContentEvent, FileList, FileListDecoder, LeafPayload, Outcome, PROTOCOL, Rebuild, RebuildError,
+    ContentDecoder, ContentEvent, FileList, FileListDecoder, Outcome, PROTOCOL, Rebuild, RebuildError,
     Request, WireError,
 };
 use crate::{
     content::{
         block::{Block, Cid, Digest},
         directory::{DirParams, Tree, TreeError},
+        import::LeafPayload,
         path::TreePath,
         profile::Profile,
         read::Reader,
     },
     error::{Error, Result},
-    network::{Network, NetworkError},
+    network::{Network, NetworkError, Stream},
     platform::{self, time},
     store::{Session, Store},
 };
@@ -216,7 +217,7 @@ impl Transfer {
 }
 
 async fn ask(network: &Network, peer: PeerId, request: &Request) -> Result<Stream> {
-    let mut stream = network.open_stream(peer, PROTOCOL).await.map_err(|error| unreachable(peer, error))?;
+    let mut stream = network.open_stream(peer, StreamProtocol::new(PROTOCOL)).await.map_err(|error| unreachable(peer, error))?;
     let sent = async {
         stream.write_all(&request.encode()).await?;
         stream.flush().await

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, io};
 
 use bytes::Bytes;
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, stream::FuturesUnordered};
-use libp2p::Stream;
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use libp2p::StreamProtocol;
 
 use super::{FileEncoder, PROTOCOL, Request, RequestDecoder, WireError, client::STALL_TIMEOUT, encode_directory, encode_failure};
 use crate::{
     content::block::{Block, Cid},
     error::Error,
-    network::{Network, NetworkError},
+    network::{Network, NetworkError, Stream},
     peer::{Content, TreeHandle, read},
     platform::{task, time},
     store::Store,
@@ -22,8 +22,8 @@ const MAX_ANSWERS: usize = 64;
 const REQUEST_READ: usize = 1024;
 
 /// Answers requests until the network closes.
-pub(crate) fn serve(network: &Network, store: Store, tree: TreeHandle) -> Result<(), NetworkError> {
-    let mut incoming = network.accept(PROTOCOL)?;
+pub(crate) async fn serve(network: &Network, store: Store, tree: TreeHandle) -> Result<(), NetworkError> {
+    let mut incoming = network.accept(StreamProtocol::new(PROTOCOL)).await?;
     task::spawn(async move {
         let mut answers = FuturesUnordered::new();
         loop {
@@ -32,7 +32,7 @@ pub(crate) fn serve(network: &Network, store: Store, tree: TreeHandle) -> Result
             }
             futures::select_biased! {
                 () = answers.select_next_some() => {}
-                stream = incoming.next() => match stream {
+                stream = incoming.next().fuse() => match stream {
                     Some((peer, stream)) => {
                         let (store, tree) = (&store, &tree);
                         answers.push(async move {

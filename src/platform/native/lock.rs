@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::platform::LockError;
+use crate::platform::{LockError, time::Duration};
 
 static HELD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
@@ -16,8 +16,9 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// The lock `name`, or `None` if somebody in this process holds it.
-    pub async fn try_acquire(name: &str) -> Result<Option<Self>, LockError> {
+    /// The lock `name`, or `None` if somebody in this process holds it. There is no page here that
+    /// is about to go away, so nothing is waited for.
+    pub async fn acquire(name: &str, _wait: Duration) -> Result<Option<Self>, LockError> {
         Ok(held().insert(name.to_owned()).then(|| Self { name: name.to_owned() }))
     }
 }

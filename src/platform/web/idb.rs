@@ -7,7 +7,7 @@ mod open;
 mod transaction;
 mod write;
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -23,7 +23,7 @@ use self::{
 use super::storage;
 use crate::platform::{
     BoxFuture,
-    database::{Batch, Database, DatabaseError, DatabaseResult, Table, Usage},
+    database::{Batch, Database, DatabaseError, Databases, DatabaseResult, Table, Usage},
 };
 
 pub use open::VERSION;
@@ -45,6 +45,19 @@ impl IdbDatabase {
     /// Deletes the database `name` with everything in it.
     pub async fn delete(name: &str) -> DatabaseResult<()> {
         open::delete(name).await
+    }
+}
+
+/// The databases of this origin.
+#[derive(Debug)]
+pub struct IdbDatabases;
+
+impl Databases for IdbDatabases {
+    fn open(&self, name: String) -> BoxFuture<DatabaseResult<Arc<dyn Database>>> {
+        Box::pin(async move {
+            let database: Arc<dyn Database> = Arc::new(IdbDatabase::open(&name).await?);
+            Ok(database)
+        })
     }
 }
 

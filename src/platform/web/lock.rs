@@ -7,9 +7,10 @@ use futures::{
 use js_sys::{Function, Object, Promise, Reflect};
 use wasm_bindgen::{JsCast, prelude::*};
 use wasm_bindgen_futures::JsFuture;
+use web_sys::AbortSignal;
 
 use super::storage::navigator_part;
-use crate::platform::LockError;
+use crate::platform::{LockError, time::Duration};
 
 #[wasm_bindgen]
 extern "C" {
@@ -31,15 +32,16 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// The lock `name`, or `None` if a tab, a worker or this page holds it.
-    pub async fn try_acquire(name: &str) -> Result<Option<Self>, LockError> {
+    /// The lock `name`, or `None` if a tab, a worker or this page still holds it after `wait`.
+    pub async fn acquire(name: &str, wait: Duration) -> Result<Option<Self>, LockError> {
         let failed = |reason: String| LockError { name: name.to_owned(), reason };
         let manager: LockManager = navigator_part("locks")
             .ok_or_else(|| failed("Web Locks are not available in this context".into()))?
             .unchecked_into();
         let options = Object::new();
         let thrown = |value: JsValue| failed(describe(&value));
-        Reflect::set(&options, &"ifAvailable".into(), &JsValue::TRUE).map_err(thrown)?;
+        let signal = AbortSignal::timeout_with_u32(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+        Reflect::set(&options, &"signal".into(), &signal).map_err(thrown)?;
         let (reply, answer) = oneshot::channel();
         let granted = Closure::once(move |lock: JsValue| {
             let mut release = None;
@@ -62,6 +64,7 @@ impl Lock {
         let request = manager.request(name, &options, callback).map_err(thrown)?;
         match future::select(answer, JsFuture::from(request)).await {
             Either::Left((Ok(lock), _)) => Ok(lock),
+            Either::Right((Err(_), _)) if signal.aborted() => Ok(None),
             Either::Right((Err(value), _)) => Err(thrown(value)),
             // A request that is over without a refusal was answered before.
             Either::Right((Ok(_), mut answer)) => Ok(answer.try_recv().ok().flatten().flatten()),
