@@ -48,7 +48,9 @@ pub fn parse_key(text: &str) -> Result<Keypair> {
 
 /// The text that [`parse_key`] reads.
 pub fn format_key(keypair: &Keypair) -> Result<String> {
-    let bytes = keypair.to_protobuf_encoding().map_err(|error| Error::InvalidKey { reason: error.to_string() })?;
+    let bytes = keypair
+        .to_protobuf_encoding()
+        .map_err(|error| Error::InvalidKey { reason: error.to_string() })?;
     Ok(STANDARD.encode(bytes))
 }
 
@@ -81,7 +83,9 @@ pub fn parse_relay(text: &str) -> Result<RelaySpec> {
     if !text.starts_with('/') {
         return Err(bad("neither a multiaddr (/dns4/…) nor an http(s) URL".into()));
     }
-    text.parse().map(RelaySpec::Address).map_err(|error: libp2p::multiaddr::Error| bad(error.to_string()))
+    text.parse()
+        .map(RelaySpec::Address)
+        .map_err(|error: libp2p::multiaddr::Error| bad(error.to_string()))
 }
 
 /// What a message shows of a caller's text: its start, without control characters.
@@ -115,6 +119,8 @@ mod tests {
             assert_eq!(parse_relay(bad).expect_err("refused").code(), "INVALID_ADDRESS");
         }
         assert!(parse_relay("/ip4/127.0.0.1/tcp/1/nonsense").is_err());
-        assert!(matches!(parse_relay("https://r.example/"), Ok(RelaySpec::Url(url)) if url == "https://r.example"));
+        assert!(
+            matches!(parse_relay("https://r.example/"), Ok(RelaySpec::Url(url)) if url == "https://r.example")
+        );
     }
 }

@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_not_found_error_says_who_was_asked() {
-        let error = Error::NotFound { what: "block x".into(), asked: vec!["A: no".into(), "B: no".into()] };
+        let error =
+            Error::NotFound { what: "block x".into(), asked: vec!["A: no".into(), "B: no".into()] };
         assert_eq!(error.to_string(), "block x was not found (asked: A: no; B: no)");
         assert!(Error::CODES.contains(&error.code()));
     }

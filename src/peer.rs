@@ -6,7 +6,8 @@
 mod convert;
 mod fetch;
 mod import;
-pub(crate) mod read;
+mod read;
+mod serve;
 mod tree;
 
 use std::{
@@ -18,13 +19,17 @@ use bytes::Bytes;
 use libp2p::{PeerId, identity::Keypair};
 
 pub use self::fetch::{Content, FileInfo};
-pub(crate) use self::tree::TreeHandle;
-use self::tree::Edit;
+use self::tree::{Edit, TreeHandle};
 use crate::{
     config::{self, PeerConfig},
-    content::{block::Cid, directory::{Entry, EntryKind}, path::TreePath, profile::Profile},
+    content::{
+        block::Cid,
+        directory::{Entry, EntryKind},
+        path::TreePath,
+        profile::Profile,
+    },
     error::{Error, Result},
-    exchange::webapp::{self, FileList},
+    exchange::webapp::FileList,
     network::{Network, NetworkConfig},
     platform::{
         BoxStream, Lock, MaybeSend, MaybeSync,
@@ -82,7 +87,8 @@ impl Peer {
     /// reserved, or none can be reached at the moment, or none is configured.
     pub async fn open(config: PeerConfig, databases: Arc<dyn Databases>) -> Result<Self> {
         if config.relays.len() > config::MAX_RELAYS {
-            let reason = format!("{} given, at most {} are kept", config.relays.len(), config::MAX_RELAYS);
+            let reason =
+                format!("{} given, at most {} are kept", config.relays.len(), config::MAX_RELAYS);
             return Err(Error::BadArgument { what: "relays", reason });
         }
         let keypair = match config.keypair {
@@ -104,10 +110,20 @@ impl Peer {
             agent_version: format!("tabpeer/{}", env!("CARGO_PKG_VERSION")),
         })
         .map_err(convert::start_error)?;
-        webapp::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;
+        serve::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;
         network.wait_online(config.relay_wait).await;
         let flights = fetch::Flights::default();
-        Ok(Self { inner: Arc::new(Inner { keypair, peer_id, store, tree, network, flights, lock: Mutex::new(Some(lock)) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                keypair,
+                peer_id,
+                store,
+                tree,
+                network,
+                flights,
+                lock: Mutex::new(Some(lock)),
+            }),
+        })
     }
 
     pub fn peer_id(&self) -> PeerId {
@@ -145,8 +161,14 @@ impl Peer {
         options: StoreOptions<'_>,
     ) -> Result<Stored> {
         let path = file_path(path)?;
-        let (session, file) =
-            import::import(&self.inner.store, options.profile, source, options.total, options.progress).await?;
+        let (session, file) = import::import(
+            &self.inner.store,
+            options.profile,
+            source,
+            options.total,
+            options.progress,
+        )
+        .await?;
         let entry = Entry { cid: file.cid, tsize: file.tsize, kind: EntryKind::File };
         let edited = self.inner.tree.edit(Edit::Insert(path, entry), Some(session)).await?;
         Ok(Stored { file: edited.cid.unwrap_or(file.cid), root: edited.root })
@@ -168,14 +190,21 @@ impl Peer {
     /// The whole tree of `peer`, or of this peer.
     pub async fn list_files(&self, peer: Option<PeerId>) -> Result<Arc<FileList>> {
         match peer {
-            Some(peer) if peer != self.inner.peer_id => self.inner.flights.list(&self.inner.network, peer).await,
+            Some(peer) if peer != self.inner.peer_id => {
+                self.inner.flights.list(&self.inner.network, peer).await
+            }
             _ => self.inner.tree.list().await,
         }
     }
 
     /// Finds a file or directory: here, else at `fallback`, else at the connected peers; what was
     /// fetched is kept. A file's bytes are then read with [`Peer::read`].
-    pub async fn get_file(&self, cid: Cid, fallback: Option<PeerId>, options: GetOptions) -> Result<Content> {
+    pub async fn get_file(
+        &self,
+        cid: Cid,
+        fallback: Option<PeerId>,
+        options: GetOptions,
+    ) -> Result<Content> {
         let work = fetch::get(self.clone(), cid, fallback, options.progress);
         match options.timeout {
             None => work.await,
@@ -233,8 +262,9 @@ async fn kept_identity(databases: &dyn Databases) -> Result<Keypair> {
         }
     };
     registry.close().await;
-    Keypair::from_protobuf_encoding(&kept)
-        .map_err(|error| Error::InvalidKey { reason: format!("the kept identity is damaged: {error}") })
+    Keypair::from_protobuf_encoding(&kept).map_err(|error| Error::InvalidKey {
+        reason: format!("the kept identity is damaged: {error}"),
+    })
 }
 
 fn file_path(text: &str) -> Result<TreePath> {

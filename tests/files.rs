@@ -55,7 +55,8 @@ async fn a_file_goes_from_a_to_b_through_the_relay_and_from_b_to_c() {
         assert_eq!(get(&c, *cid, Some(b.peer_id())).await.expect("served on"), big);
     }
     let entry = &list.entries["notes/7.txt"];
-    let error = get(&c, entry.cid, Some(a.peer_id())).await.expect_err("a is gone and b never fetched it");
+    let error =
+        get(&c, entry.cid, Some(a.peer_id())).await.expect_err("a is gone and b never fetched it");
     assert_eq!(error.code(), "NOT_FOUND");
     for peer in [b, c] {
         peer.close().await;
@@ -76,7 +77,9 @@ async fn directories_are_got_by_cid_flat_and_sharded() {
     let list = a.list_files(None).await.expect("listed");
     for (path, count) in [("many", names.len()), ("few", 1)] {
         let cid = list.entries[path].cid;
-        let Ok(Content::Directory(entries)) = b.get_file(cid, Some(a.peer_id()), GetOptions::default()).await else {
+        let Ok(Content::Directory(entries)) =
+            b.get_file(cid, Some(a.peer_id()), GetOptions::default()).await
+        else {
             panic!("{path} is a directory");
         };
         assert_eq!(entries.len(), count);
@@ -114,7 +117,9 @@ async fn a_peer_without_relays_works_offline_and_keeps_everything() {
 
     // The same key given by hand finds the same files.
     let keypair = Some(tabpeer::config::parse_key(&key).expect("a key"));
-    let given = Peer::open(PeerConfig { keypair, ..PeerConfig::default() }, databases).await.expect("opens");
+    let given = Peer::open(PeerConfig { keypair, ..PeerConfig::default() }, databases)
+        .await
+        .expect("opens");
     assert_eq!(given.root(), root);
     given.close().await;
 }
@@ -142,7 +147,12 @@ async fn removing_frees_what_nothing_else_refers_to() {
     assert!(full < empty + 4_100_000, "shared blocks are stored once");
 
     peer.remove_file("one").await.expect("removed");
-    assert_eq!(read(&peer, peer.list_files(None).await.expect("list").entries["two/shared.bin"].cid).await.expect("kept"), shared);
+    assert_eq!(
+        read(&peer, peer.list_files(None).await.expect("list").entries["two/shared.bin"].cid)
+            .await
+            .expect("kept"),
+        shared
+    );
     let less = peer.usage().await.expect("usage").used;
     assert!(less + 1_400_000 < full, "own.bin is freed");
 
@@ -178,14 +188,22 @@ async fn bad_calls_are_refused_with_their_code_and_change_nothing() {
     let bytes = noise(5, 1);
     let put = |path: &'static str| {
         let (peer, source) = (peer.clone(), source(&bytes));
-        async move { peer.store_file(path, source, StoreOptions::default()).await.err().map(|error| error.code()) }
+        async move {
+            peer.store_file(path, source, StoreOptions::default())
+                .await
+                .err()
+                .map(|error| error.code())
+        }
     };
     for bad in ["", "/", "a//b", "../a", "a/./b", "a/\0", "a/"] {
         assert_eq!(put(bad).await, Some("INVALID_PATH"), "{bad:?}");
     }
     assert_eq!(put("dir/file/below").await, Some("NOT_A_DIRECTORY"));
     assert_eq!(put("dir").await, Some("IS_A_DIRECTORY"));
-    assert_eq!(peer.create_directory("dir/file").await.expect_err("a file").code(), "NOT_A_DIRECTORY");
+    assert_eq!(
+        peer.create_directory("dir/file").await.expect_err("a file").code(),
+        "NOT_A_DIRECTORY"
+    );
     assert_eq!(peer.remove_file("nothing").await.expect_err("nothing").code(), "NOT_FOUND");
     let cid = tabpeer::content::import::import_bytes(Profile::default(), b"absent").1.cid;
     assert_eq!(get(&peer, cid, None).await.expect_err("absent").code(), "NOT_FOUND");
@@ -216,7 +234,12 @@ async fn callers_of_one_cid_share_a_flight_and_all_hear_of_it() {
                 assert!(total.is_none_or(|total| done <= total));
                 heard.fetch_max(done, Ordering::Relaxed);
             });
-            b.get_file(cid, Some(from), GetOptions { progress: Some(progress), ..GetOptions::default() }).await
+            b.get_file(
+                cid,
+                Some(from),
+                GetOptions { progress: Some(progress), ..GetOptions::default() },
+            )
+            .await
         }
     });
     for outcome in join_all(calls).await {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, future::join_all};
-use libp2p::{PeerId, identity::Keypair};
+use libp2p::{PeerId, StreamProtocol, identity::Keypair};
 use support::{by_websocket, get, noise, peer, relay, store};
 use tabpeer::{
     content::{block::Block, import::import_bytes, profile::Profile},
@@ -21,7 +21,7 @@ use tabpeer::{
 /// A peer that answers every request with `answer` and closes the stream.
 async fn evil(relays: Vec<RelaySpec>, answer: Bytes) -> (Network, PeerId) {
     let network = evil_network(relays).await;
-    let mut incoming = network.accept(PROTOCOL).expect("accepts");
+    let mut incoming = network.accept(StreamProtocol::new(PROTOCOL)).await.expect("accepts");
     tokio::spawn(async move {
         while let Some((_, mut stream)) = incoming.next().await {
             let mut request = [0; 256];
@@ -51,7 +51,8 @@ fn message(kind: u8, body: &[u8]) -> Bytes {
 
 fn file_message(root: &Block, content: &[u8]) -> Bytes {
     let (mut encoder, head) =
-        FileEncoder::new(root.cid(), root.data(), content.len() as u64, "text/plain").expect("encodes");
+        FileEncoder::new(root.cid(), root.data(), content.len() as u64, "text/plain")
+            .expect("encodes");
     let mut out = BytesMut::from(&head[..]);
     out.put(encoder.push(content).expect("encodes"));
     out.put(encoder.finish().expect("encodes"));
@@ -92,7 +93,11 @@ async fn answers_that_are_not_the_content_are_refused() {
         ("a huge length and then nothing", huge.freeze(), "NOT_FOUND"),
         ("no JSON", message(3, b"<html>404</html>"), "NOT_FOUND"),
         ("deep JSON", message(3, "[".repeat(50_000).as_bytes()), "NOT_FOUND"),
-        ("a refusal", encode_failure(&cid.to_string(), "no such thing").expect("encodes"), "NOT_FOUND"),
+        (
+            "a refusal",
+            encode_failure(&cid.to_string(), "no such thing").expect("encodes"),
+            "NOT_FOUND",
+        ),
     ];
     for (seed, (what, answer, code)) in cases.into_iter().enumerate() {
         let (network, id) = evil(by_websocket(&relay), answer).await;
@@ -115,7 +120,9 @@ async fn lists_that_are_none_are_refused() {
     let honest = peer(by_websocket(&relay)).await;
     let victim = peer(by_websocket(&relay)).await;
     let cid = import_bytes(Profile::default(), b"x").1.cid;
-    let entry = |path: &str| format!(r#"{{"cid":"{cid}","entries":{{"{path}":{{"type":"file","cid":"{cid}"}}}}}}"#);
+    let entry = |path: &str| {
+        format!(r#"{{"cid":"{cid}","entries":{{"{path}":{{"type":"file","cid":"{cid}"}}}}}}"#)
+    };
     let cases = [
         ("a path upwards", message(1, entry("../up").as_bytes())),
         ("an absolute path", message(1, entry("/etc/passwd").as_bytes())),
@@ -133,7 +140,10 @@ async fn lists_that_are_none_are_refused() {
         network.close().await;
     }
     let silent = evil_network(by_websocket(&relay)).await;
-    let error = victim.list_files(Some(silent.peer_id())).await.expect_err("it does not speak the protocol");
+    let error = victim
+        .list_files(Some(silent.peer_id()))
+        .await
+        .expect_err("it does not speak the protocol");
     assert_eq!(error.code(), "UNSUPPORTED", "{error}");
     silent.close().await;
     let nobody = Keypair::generate_ed25519().public().to_peer_id();
@@ -153,7 +163,7 @@ async fn a_server_survives_bad_requests_and_broken_streams() {
     let big = noise(8_000_000, 4);
     let cid = store(&server, "big", &big).await.file;
     let attacker = evil_network(by_websocket(&relay)).await;
-    let open = || attacker.open_stream(server.peer_id(), PROTOCOL);
+    let open = || attacker.open_stream(server.peer_id(), StreamProtocol::new(PROTOCOL));
     let requests: [&[u8]; 7] = [
         &[7],
         &[2, 0xff, 0xff, 0xff, 0xff],
@@ -200,7 +210,8 @@ async fn a_relay_that_dies_in_the_middle_costs_one_call_and_comes_back() {
     let cid = store(&server, "big", &big).await.file;
     let started = tokio::sync::Notify::new();
     let progress = std::sync::Arc::new(Started(started));
-    let options = tabpeer::peer::GetOptions { progress: Some(progress.clone()), ..Default::default() };
+    let options =
+        tabpeer::peer::GetOptions { progress: Some(progress.clone()), ..Default::default() };
     let getting = client.get_file(cid, Some(server.peer_id()), options);
     let killing = async {
         progress.0.notified().await;

@@ -43,7 +43,9 @@ impl Options {
     }
 
     pub(super) fn profile(&self) -> Result<Profile> {
-        let profile = self.get("profile", "not the name of an import profile", |value| value.as_string()?.parse().ok());
+        let profile = self.get("profile", "not the name of an import profile", |value| {
+            value.as_string()?.parse().ok()
+        });
         Ok(profile?.unwrap_or_default())
     }
 
@@ -61,7 +63,9 @@ impl Options {
             list.iter().map(|item| item.as_string()).collect::<Option<Vec<String>>>()
         })?;
         config.relays = match (relays, origin) {
-            (Some(relays), _) => relays.iter().map(|text| config::parse_relay(text)).collect::<Result<_>>()?,
+            (Some(relays), _) => {
+                relays.iter().map(|text| config::parse_relay(text)).collect::<Result<_>>()?
+            }
             (None, Some(origin)) => vec![RelaySpec::Url(origin)],
             (None, None) => Vec::new(),
         };
@@ -77,7 +81,8 @@ impl Options {
         if !self.0.is_object() {
             return Ok(None);
         }
-        let value = Reflect::get(&self.0, &name.into()).map_err(|error| bad(name, &thrown(&error)))?;
+        let value =
+            Reflect::get(&self.0, &name.into()).map_err(|error| bad(name, &thrown(&error)))?;
         if value.is_undefined() || value.is_null() {
             return Ok(None);
         }

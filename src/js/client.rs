@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config,
     error::{Error, Result},
+    exchange::webapp::WireError,
     peer::{Content, GetOptions, Peer, ProgressSink, StoreOptions},
     platform::web::idb::IdbDatabases,
 };
@@ -26,13 +27,15 @@ const NUDGES: [&str; 2] = ["online", "pageshow"];
 #[wasm_bindgen]
 pub fn open(options: JsValue) -> Promise {
     install_panic_hook();
-    let parsed = Options::new(options).and_then(|options| Ok((options.signal()?, options.config(page_origin())?)));
+    let parsed = Options::new(options)
+        .and_then(|options| Ok((options.signal()?, options.config(page_origin())?)));
     let (signal, config) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return Promise::reject(&failure(&error)),
     };
     promise(signal, async move {
-        let peer = Peer::open(config, Arc::new(IdbDatabases)).await.map_err(|error| failure(&error))?;
+        let peer =
+            Peer::open(config, Arc::new(IdbDatabases)).await.map_err(|error| failure(&error))?;
         Ok(Client::new(peer).into())
     })
 }
@@ -80,8 +83,13 @@ impl Client {
             let (source, total) = content::source(content)?;
             Ok(async move {
                 let progress = progress.as_ref().map(|progress| progress as &dyn ProgressSink);
-                let stored = peer.store_file(&path, source, StoreOptions { profile, total, progress }).await?;
-                Ok(object(&[("fileCid", stored.file.to_string().into()), ("rootCid", stored.root.to_string().into())]))
+                let stored = peer
+                    .store_file(&path, source, StoreOptions { profile, total, progress })
+                    .await?;
+                Ok(object(&[
+                    ("fileCid", stored.file.to_string().into()),
+                    ("rootCid", stored.root.to_string().into()),
+                ]))
             })
         })
     }
@@ -93,7 +101,10 @@ impl Client {
             let path = text(&path, "path")?;
             Ok(async move {
                 let made = peer.create_directory(&path).await?;
-                Ok(object(&[("fileCid", made.file.to_string().into()), ("rootCid", made.root.to_string().into())]))
+                Ok(object(&[
+                    ("fileCid", made.file.to_string().into()),
+                    ("rootCid", made.root.to_string().into()),
+                ]))
             })
         })
     }
@@ -103,7 +114,9 @@ impl Client {
         let peer = self.peer.clone();
         self.call(JsValue::UNDEFINED, move |_| {
             let path = text(&path, "path")?;
-            Ok(async move { Ok(object(&[("rootCid", peer.remove_file(&path).await?.to_string().into())])) })
+            Ok(async move {
+                Ok(object(&[("rootCid", peer.remove_file(&path).await?.to_string().into())]))
+            })
         })
     }
 
@@ -114,8 +127,13 @@ impl Client {
             let from = optional_peer(&peer_id)?;
             Ok(async move {
                 let list = peer.list_files(from).await?;
-                let entries = parse_json(&list.entries_json()?)?;
-                Ok(object(&[("rootCID", list.cid.to_string().into()), ("entries", entries)]))
+                let too_large = |error: WireError| Error::TooLarge {
+                    what: "the list".into(),
+                    reason: error.to_string(),
+                };
+                let list = parse_json(&list.to_json().map_err(too_large)?)?;
+                let field = |name: &str| Reflect::get(&list, &name.into()).unwrap_or_default();
+                Ok(object(&[("rootCID", field("cid")), ("entries", field("entries"))]))
             })
         })
     }
@@ -127,7 +145,8 @@ impl Client {
             let cid = config::parse_cid(&text(&cid, "cid")?)?;
             let fallback = optional_peer(&fallback)?;
             let timeout = options.timeout()?;
-            let progress = options.progress()?.map(|progress| Arc::new(progress) as Arc<dyn ProgressSink>);
+            let progress =
+                options.progress()?.map(|progress| Arc::new(progress) as Arc<dyn ProgressSink>);
             Ok(async move {
                 match peer.get_file(cid, fallback, GetOptions { timeout, progress }).await? {
                     Content::File(file) => {
@@ -140,9 +159,13 @@ impl Client {
                         ]))
                     }
                     Content::Directory(entries) => {
-                        let entries = entries.iter().map(|(name, cid)| (name.as_str(), cid.to_string()));
-                        let json = serde_json::to_string(&entries.collect::<std::collections::BTreeMap<_, _>>());
-                        let json = json.map_err(|error| Error::Storage { reason: error.to_string() })?;
+                        let entries =
+                            entries.iter().map(|(name, cid)| (name.as_str(), cid.to_string()));
+                        let json = serde_json::to_string(
+                            &entries.collect::<std::collections::BTreeMap<_, _>>(),
+                        );
+                        let json =
+                            json.map_err(|error| Error::Storage { reason: error.to_string() })?;
                         Ok(object(&[
                             ("type", "directory".into()),
                             ("cid", cid.to_string().into()),
@@ -159,7 +182,10 @@ impl Client {
         self.call(JsValue::UNDEFINED, move |_| {
             Ok(async move {
                 let usage = peer.usage().await?;
-                let mut fields = vec![("used", (usage.used as f64).into()), ("persistent", usage.persistent.into())];
+                let mut fields = vec![
+                    ("used", (usage.used as f64).into()),
+                    ("persistent", usage.persistent.into()),
+                ];
                 fields.extend(usage.quota.map(|quota| ("quota", (quota as f64).into())));
                 Ok(object(&fields))
             })
@@ -201,10 +227,12 @@ impl Client {
         F: FnOnce(&Options) -> Result<W>,
         W: Future<Output = Result<JsValue>> + 'static,
     {
-        let prepared = Options::new(options)
-            .and_then(|options| Ok((options.signal()?, prepare(&options)?)));
+        let prepared =
+            Options::new(options).and_then(|options| Ok((options.signal()?, prepare(&options)?)));
         match prepared {
-            Ok((signal, work)) => promise(signal, async move { work.await.map_err(|error| failure(&error)) }),
+            Ok((signal, work)) => {
+                promise(signal, async move { work.await.map_err(|error| failure(&error)) })
+            }
             Err(error) => Promise::reject(&failure(&error)),
         }
     }
@@ -248,6 +276,8 @@ fn page_origin() -> Option<String> {
 fn install_panic_hook() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|info| web_sys::console::error_1(&format!("tabpeer: {info}").into())));
+        std::panic::set_hook(Box::new(|info| {
+            web_sys::console::error_1(&format!("tabpeer: {info}").into())
+        }));
     });
 }

@@ -39,13 +39,16 @@ pub(super) fn source(content: JsValue) -> Result<(ByteStream, Option<u64>)> {
     }
     match content.dyn_into::<ReadableStream>() {
         Ok(stream) => Ok((from_stream(&stream)?, None)),
-        Err(_) => Err(bad("content", "not a string, Uint8Array, ArrayBuffer, Blob or ReadableStream")),
+        Err(_) => {
+            Err(bad("content", "not a string, Uint8Array, ArrayBuffer, Blob or ReadableStream"))
+        }
     }
 }
 
 /// Collects a stream of `size` bytes into an array of JS.
 pub(super) async fn collect(mut bytes: ByteStream, size: u64) -> Result<Uint8Array> {
-    let too_large = |reason: String| Error::TooLarge { what: format!("a file of {size} bytes"), reason };
+    let too_large =
+        |reason: String| Error::TooLarge { what: format!("a file of {size} bytes"), reason };
     if size > MAX_ARRAY {
         return Err(too_large(format!("at most {MAX_ARRAY} bytes fit an array")));
     }
@@ -81,7 +84,10 @@ fn from_blob(blob: Blob) -> ByteStream {
         let slice = blob.slice_with_f64_and_f64(start, (start + f64::from(PIECE)).min(size));
         let read = slice.map(|slice| JsFuture::from(slice.array_buffer()));
         async move {
-            let buffer = read.map_err(|error| unreadable(&error))?.await.map_err(|error| unreadable(&error))?;
+            let buffer = read
+                .map_err(|error| unreadable(&error))?
+                .await
+                .map_err(|error| unreadable(&error))?;
             Ok(Bytes::from(Uint8Array::new(&buffer).to_vec()))
         }
     });
@@ -111,7 +117,8 @@ impl Reading {
         let read = JsFuture::from(self.reader.read()).await;
         self.ended = read.is_err();
         let step = read.map_err(|error| unreadable(&error))?;
-        let get = |name: &str| Reflect::get(&step, &name.into()).map_err(|error| unreadable(&error));
+        let get =
+            |name: &str| Reflect::get(&step, &name.into()).map_err(|error| unreadable(&error));
         if get("done")?.is_truthy() {
             self.ended = true;
             return Ok(None);
@@ -122,7 +129,9 @@ impl Reading {
         }
         match value.dyn_into::<Uint8Array>() {
             Ok(array) => Ok(Some(array.to_vec().into())),
-            Err(_) => Err(bad("content", "the stream gave something other than Uint8Array or string")),
+            Err(_) => {
+                Err(bad("content", "the stream gave something other than Uint8Array or string"))
+            }
         }
     }
 }
@@ -136,7 +145,10 @@ impl Drop for Reading {
 }
 
 fn unreadable(error: &JsValue) -> Error {
-    Error::BadArgument { what: "content", reason: format!("it could not be read: {}", thrown(error)) }
+    Error::BadArgument {
+        what: "content",
+        reason: format!("it could not be read: {}", thrown(error)),
+    }
 }
 
 #[wasm_bindgen]

@@ -65,7 +65,9 @@ struct Listening<'a> {
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
         if let Some(closure) = &self.closure {
-            let _ = self.signal.remove_event_listener_with_callback("abort", closure.as_ref().unchecked_ref());
+            let _ = self
+                .signal
+                .remove_event_listener_with_callback("abort", closure.as_ref().unchecked_ref());
         }
     }
 }

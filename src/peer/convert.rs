@@ -38,7 +38,9 @@ impl From<PathError> for Error {
 pub(super) fn start_error(error: NetworkError) -> Error {
     match error {
         NetworkError::InvalidRelay { spec, reason } => Error::InvalidAddress { text: spec, reason },
-        NetworkError::Listen { address, reason } => Error::InvalidAddress { text: address.to_string(), reason },
+        NetworkError::Listen { address, reason } => {
+            Error::InvalidAddress { text: address.to_string(), reason }
+        }
         NetworkError::Closed => Error::Closed,
         other => Error::BadArgument { what: "network", reason: other.to_string() },
     }
@@ -46,7 +48,9 @@ pub(super) fn start_error(error: NetworkError) -> Error {
 
 pub(super) fn tree_error(root: Cid, error: TreeError) -> Error {
     match error {
-        TreeError::NotFound { path } => Error::NotFound { what: format!("'{path}'"), asked: Vec::new() },
+        TreeError::NotFound { path } => {
+            Error::NotFound { what: format!("'{path}'"), asked: Vec::new() }
+        }
         TreeError::NotADirectory { path } => Error::NotADirectory { path },
         TreeError::IsADirectory { path } => Error::IsADirectory { path },
         TreeError::BadPath(error) => error.into(),
@@ -66,7 +70,9 @@ pub(super) fn read_error(cid: Cid, error: &ReadError) -> Error {
 pub(super) fn walk_error(root: Cid, error: &WalkError) -> Error {
     match error {
         WalkError::DagPb { cid, .. } => Error::BadContent { cid: *cid, reason: error.to_string() },
-        WalkError::TooManyBlocks { .. } => Error::TooLarge { what: root.to_string(), reason: error.to_string() },
+        WalkError::TooManyBlocks { .. } => {
+            Error::TooLarge { what: root.to_string(), reason: error.to_string() }
+        }
     }
 }
 

@@ -84,9 +84,10 @@ pub(super) async fn get(
     }
     loop {
         let (network, store) = (peer.inner.network.clone(), store.clone());
-        let (flight, joined) = peer.inner.flights.contents.join(cid, progress.as_ref(), |progress| async move {
-            from_peers(&network, &store, cid, fallback, progress).await
-        })?;
+        let (flight, joined) =
+            peer.inner.flights.contents.join(cid, progress.as_ref(), |progress| async move {
+                from_peers(&network, &store, cid, fallback, progress).await
+            })?;
         match flight.await {
             // Somebody else's flight did not ask the peer that this caller names.
             Err(Error::NotFound { .. }) if joined && fallback.is_some() => continue,
@@ -105,7 +106,8 @@ async fn from_peers(
     progress: Listeners,
 ) -> Result<Content> {
     let connected = network.connected_peers().await.map_err(|_| Error::Closed)?;
-    let speaks = |info: &PeerInfo| info.protocols.iter().any(|protocol| protocol == webapp::PROTOCOL);
+    let speaks =
+        |info: &PeerInfo| info.protocols.iter().any(|protocol| protocol == webapp::PROTOCOL);
     let speaking = connected.iter().filter(|info| speaks(info)).map(|info| info.id);
     let others = speaking.filter(|peer| Some(*peer) != fallback).take(MAX_ASKED);
     let mut asked = Vec::new();
@@ -113,7 +115,9 @@ async fn from_peers(
     for peer in fallback.into_iter().chain(others) {
         match from_peer(network, store, peer, cid, &progress).await {
             Ok(content) => return Ok(content),
-            Err(error @ (Error::QuotaExceeded | Error::Storage { .. } | Error::Closed)) => return Err(error),
+            Err(error @ (Error::QuotaExceeded | Error::Storage { .. } | Error::Closed)) => {
+                return Err(error);
+            }
             Err(error) => {
                 if matches!(error, Error::WrongContent { .. }) {
                     lie.get_or_insert(error.clone());
@@ -132,14 +136,19 @@ async fn from_peer(
     cid: Cid,
     progress: &Listeners,
 ) -> Result<Content> {
-    let fetched = webapp::fetch(network, store, peer, cid, &|done, total| progress.report(done, total)).await?;
+    let fetched =
+        webapp::fetch(network, store, peer, cid, &|done, total| progress.report(done, total))
+            .await?;
     if let webapp::Kind::Directory(entries) = fetched.kind {
         // Not kept: the store names only what is whole, and what the directory names is not here.
         return Ok(Content::Directory(entries));
     }
     let name = format!("cache/{cid}");
     let expected = store.root(&name).await?;
-    match store.commit(vec![fetched.session], vec![RootChange { name, expected, new: Some(cid) }]).await {
+    match store
+        .commit(vec![fetched.session], vec![RootChange { name, expected, new: Some(cid) }])
+        .await
+    {
         Ok(()) | Err(StoreError::RootConflict { .. }) => {}
         Err(error) => return Err(error.into()),
     }
@@ -158,7 +167,10 @@ impl Listeners {
     fn report(&self, done: u64, total: Option<u64>) {
         // Cloned, because a listener may call back into the peer.
         let listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        listeners.iter().filter_map(Weak::upgrade).for_each(|listener| listener.report(done, total));
+        listeners
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|listener| listener.report(done, total));
     }
 }
 

@@ -63,8 +63,12 @@ pub(super) async fn import(
             Step::Leaf(leaf) => {
                 done += leaf.file_len;
                 let block_len = leaf.payload.data.len() as u64;
-                let block =
-                    Block::with_digest(leaf.payload.version, leaf.payload.codec, &leaf.digest, leaf.payload.data);
+                let block = Block::with_digest(
+                    leaf.payload.version,
+                    leaf.payload.codec,
+                    &leaf.digest,
+                    leaf.payload.data,
+                );
                 for node in builder.push_leaf(*block.cid(), leaf.file_len, block_len) {
                     session.put(node).await?;
                 }

@@ -78,7 +78,9 @@ impl Reading {
                     let wants = self.reader.wants(WINDOW);
                     for (cid, block) in wants.iter().zip(blocks(&self.store, &wants).await?) {
                         let block = block.ok_or_else(|| convert::missing(cid))?;
-                        self.reader.supply(&block).map_err(|error| convert::read_error(*cid, &error))?;
+                        self.reader
+                            .supply(&block)
+                            .map_err(|error| convert::read_error(*cid, &error))?;
                     }
                 }
             }
@@ -105,7 +107,8 @@ async fn entries(store: &Store, cid: Cid) -> Result<Option<BTreeMap<String, Cid>
 
 /// Whether every block of the file is here. Only nodes that can have links are read.
 async fn is_whole(store: &Store, root: Cid) -> Result<bool> {
-    let mut walk = Walk::new(root, Leaves::Skip).map_err(|error| convert::walk_error(root, &error))?;
+    let mut walk =
+        Walk::new(root, Leaves::Skip).map_err(|error| convert::walk_error(root, &error))?;
     while !walk.is_done() {
         let wants = walk.wants(WALK_WINDOW);
         for block in blocks(store, &wants).await? {
@@ -113,7 +116,8 @@ async fn is_whole(store: &Store, root: Cid) -> Result<bool> {
             walk.supply(&block).map_err(|error| convert::walk_error(root, &error))?;
         }
     }
-    let leaves: Vec<Cid> = walk.into_found().into_iter().filter(|cid| cid.codec() != DAG_PB).collect();
+    let leaves: Vec<Cid> =
+        walk.into_found().into_iter().filter(|cid| cid.codec() != DAG_PB).collect();
     for some in leaves.chunks(WALK_WINDOW) {
         if store.has_many(some).await?.contains(&false) {
             return Ok(false);

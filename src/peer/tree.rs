@@ -184,7 +184,8 @@ impl Owner {
         match edit {
             Edit::Insert(_, entry) => Ok(Some(entry.cid)),
             Edit::CreateDirectory(path) => {
-                let entry = with_blocks(&self.store, &mut self.tree, root, |tree| tree.get(path)).await?;
+                let entry =
+                    with_blocks(&self.store, &mut self.tree, root, |tree| tree.get(path)).await?;
                 Ok(Some(entry.cid))
             }
             Edit::Remove(_) => Ok(None),
@@ -197,7 +198,8 @@ impl Owner {
         }
         let root = self.current_root();
         let top = TreePath::root();
-        let entries = with_blocks(&self.store, &mut self.tree, root, |tree| tree.list(&top)).await?;
+        let entries =
+            with_blocks(&self.store, &mut self.tree, root, |tree| tree.list(&top)).await?;
         let list = Arc::new(convert::file_list(root, entries));
         self.list = Some(list.clone());
         Ok(list)
@@ -229,7 +231,12 @@ async fn with_blocks<T>(
 }
 
 /// Writes the tree's changed nodes, the sessions' blocks and the new root in one commit.
-async fn commit(store: &Store, tree: &mut Tree, before: Option<Cid>, mut sessions: Vec<Session>) -> Result<Cid> {
+async fn commit(
+    store: &Store,
+    tree: &mut Tree,
+    before: Option<Cid>,
+    mut sessions: Vec<Session>,
+) -> Result<Cid> {
     let flushed = match before {
         Some(root) => with_blocks(store, tree, root, Tree::flush).await?,
         None => tree.flush().map_err(|error| Error::Storage { reason: error.to_string() })?,
@@ -239,7 +246,8 @@ async fn commit(store: &Store, tree: &mut Tree, before: Option<Cid>, mut session
         nodes.put(block).await?;
     }
     sessions.push(nodes);
-    let change = RootChange { name: TREE_ROOT.to_owned(), expected: before, new: Some(flushed.root) };
+    let change =
+        RootChange { name: TREE_ROOT.to_owned(), expected: before, new: Some(flushed.root) };
     store.commit(sessions, vec![change]).await?;
     Ok(flushed.root)
 }

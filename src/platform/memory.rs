@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     BoxFuture,
-    database::{Batch, Database, DatabaseError, Databases, DatabaseResult, Op, Table, Usage},
+    database::{Batch, Database, DatabaseError, DatabaseResult, Databases, Op, Table, Usage},
 };
 
 /// Rows of all tables; the table comes first, so each table is one range.

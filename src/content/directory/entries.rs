@@ -1,9 +1,9 @@
 //! What is in one directory, without looking at what the entries are.
 
+use super::TreeError;
 use super::load::Loader;
 use super::node::{Child, Dir, Form};
 use super::shard::{Shard, Slot};
-use super::TreeError;
 use crate::content::block::Cid;
 use crate::content::hamt::Place;
 

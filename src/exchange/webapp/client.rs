@@ -7,8 +7,8 @@ use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, stream::Fut
 use libp2p::{PeerId, StreamProtocol};
 
 use super::{
-    ContentDecoder, ContentEvent, FileList, FileListDecoder, Outcome, PROTOCOL, Rebuild, RebuildError,
-    Request, WireError,
+    ContentDecoder, ContentEvent, FileList, FileListDecoder, Outcome, PROTOCOL, Rebuild,
+    RebuildError, Request, WireError,
 };
 use crate::{
     content::{
@@ -21,12 +21,12 @@ use crate::{
     },
     error::{Error, Result},
     network::{Network, NetworkError, Stream},
-    platform::{self, time},
+    platform::{self, MaybeSync, time},
     store::{Session, Store},
 };
 
 /// A transfer in which nothing arrives, or nothing is taken, for this long is given up.
-pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes read from a stream at a time.
 const READ_SIZE: usize = 64 << 10;
 /// Leaves being hashed at a time.
@@ -71,7 +71,7 @@ pub async fn fetch(
     store: &Store,
     peer: PeerId,
     cid: Cid,
-    progress: &(dyn Fn(u64, Option<u64>) + Sync),
+    progress: &(impl Fn(u64, Option<u64>) + MaybeSync),
 ) -> Result<Fetched> {
     let mut transfer = Transfer::start(network, peer, cid).await?;
     let mut session = store.session();
@@ -91,7 +91,9 @@ pub async fn fetch(
             rebuild.event(event).map_err(refused)?;
             while let Some(leaf) = rebuild.next_leaf() {
                 hashes.push_back(hash(leaf));
-                if hashes.len() >= HASHES_IN_FLIGHT && let Some(digest) = hashes.next().await {
+                if hashes.len() >= HASHES_IN_FLIGHT
+                    && let Some(digest) = hashes.next().await
+                {
                     rebuild.leaf_hashed(digest).map_err(refused)?;
                 }
             }
@@ -106,7 +108,9 @@ pub async fn fetch(
         }
         progress(done, total);
         match rebuild.outcome() {
-            None if ended => return Err(Error::Protocol { peer, reason: "the answer ended early".into() }),
+            None if ended => {
+                return Err(Error::Protocol { peer, reason: "the answer ended early".into() });
+            }
             None => {}
             Some(Outcome::Complete { .. }) => return Ok(Fetched { session, kind: Kind::File }),
             Some(Outcome::Directory { entries, verified: true, .. }) => {
@@ -117,12 +121,21 @@ pub async fn fetch(
                 return Ok(Fetched { session, kind: Kind::Directory(entries) });
             }
             Some(Outcome::NotFound { reason }) => {
-                return Err(Error::NotFound { what: cid.to_string(), asked: vec![format!("{peer}: {reason}")] });
+                return Err(Error::NotFound {
+                    what: cid.to_string(),
+                    asked: vec![format!("{peer}: {reason}")],
+                });
             }
             Some(Outcome::ContentOnly { why, .. }) => {
-                return Err(Error::WrongContent { peer, cid, reason: format!("it cannot be verified: {why}") });
+                return Err(Error::WrongContent {
+                    peer,
+                    cid,
+                    reason: format!("it cannot be verified: {why}"),
+                });
             }
-            Some(Outcome::Lying(lie)) => return Err(Error::WrongContent { peer, cid, reason: lie.to_string() }),
+            Some(Outcome::Lying(lie)) => {
+                return Err(Error::WrongContent { peer, cid, reason: lie.to_string() });
+            }
         }
     }
 }
@@ -159,7 +172,10 @@ async fn fetch_shards(
         while let Some(block) = blocks.next().await {
             let block: Block = block?;
             let supplied = tree.supply(&block);
-            supplied.map_err(|error| Error::BadContent { cid: *block.cid(), reason: error.to_string() })?;
+            supplied.map_err(|error| Error::BadContent {
+                cid: *block.cid(),
+                reason: error.to_string(),
+            })?;
             session.put(block).await?;
         }
     }
@@ -175,8 +191,11 @@ async fn fetch_node(network: &Network, peer: PeerId, cid: Cid) -> Result<Block> 
         }
         for event in events {
             if let ContentEvent::RawNode(bytes) = event {
-                return Block::verify(cid, bytes)
-                    .map_err(|error| Error::WrongContent { peer, cid, reason: error.to_string() });
+                return Block::verify(cid, bytes).map_err(|error| Error::WrongContent {
+                    peer,
+                    cid,
+                    reason: error.to_string(),
+                });
             }
         }
     }
@@ -204,7 +223,10 @@ impl Transfer {
                 self.decoder.end().map_err(|error| protocol(self.peer, &error))?;
                 return Ok(Vec::new());
             }
-            let events = self.decoder.push(&self.buffer[..len]).map_err(|error| protocol(self.peer, &error))?;
+            let events = self
+                .decoder
+                .push(&self.buffer[..len])
+                .map_err(|error| protocol(self.peer, &error))?;
             if !events.is_empty() {
                 return Ok(events);
             }
@@ -217,7 +239,10 @@ impl Transfer {
 }
 
 async fn ask(network: &Network, peer: PeerId, request: &Request) -> Result<Stream> {
-    let mut stream = network.open_stream(peer, StreamProtocol::new(PROTOCOL)).await.map_err(|error| unreachable(peer, error))?;
+    let mut stream = network
+        .open_stream(peer, StreamProtocol::new(PROTOCOL))
+        .await
+        .map_err(|error| unreachable(peer, error))?;
     let sent = async {
         stream.write_all(&request.encode()).await?;
         stream.flush().await
@@ -253,7 +278,9 @@ fn size_of(cid: Cid, raw_node: &Bytes) -> Option<u64> {
 fn unreachable(peer: PeerId, error: NetworkError) -> Error {
     match error {
         NetworkError::Closed => Error::Closed,
-        NetworkError::UnsupportedProtocol { peer, protocol } => Error::Unsupported { peer, protocol },
+        NetworkError::UnsupportedProtocol { peer, protocol } => {
+            Error::Unsupported { peer, protocol }
+        }
         error => Error::PeerUnreachable { peer, reason: error.to_string() },
     }
 }

@@ -79,6 +79,12 @@ struct EntryIn<'a> {
 impl FileList {
     /// The message as it goes on the stream; refused when the other side would refuse it.
     pub fn encode(&self) -> Result<Bytes, WireError> {
+        let body = self.to_json()?;
+        frame::bounded_message(WHAT, kind::FILE_LIST, body.as_bytes(), MAX_LIST_BODY)
+    }
+
+    /// The message's body.
+    pub fn to_json(&self) -> Result<String, WireError> {
         if self.entries.len() > MAX_ENTRIES {
             return Err(WireError::TooManyEntries { what: WHAT, max: MAX_ENTRIES });
         }
@@ -92,9 +98,8 @@ impl FileList {
         });
         let entries = entries.collect::<Result<_, WireError>>()?;
         let cid = self.root.map(|root| root.to_string()).unwrap_or_default();
-        let body = serde_json::to_vec(&ListOut { cid, entries })
-            .map_err(|error| WireError::Json { what: WHAT, reason: error.to_string() })?;
-        frame::bounded_message(WHAT, kind::FILE_LIST, &body, MAX_LIST_BODY)
+        serde_json::to_string(&ListOut { cid, entries })
+            .map_err(|error| WireError::Json { what: WHAT, reason: error.to_string() })
     }
 
     fn from_body(body: &[u8]) -> Result<Self, WireError> {

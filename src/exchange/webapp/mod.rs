@@ -1,5 +1,6 @@
 //! The reserved protocol of p2p-webapp. The codec is pure: bytes in, decisions and bytes out;
-//! [`client`] and [`server`] drive it over libp2p streams. One stream carries one request and its
+//! [`client`] drives it over libp2p
+//! streams, and the peer's server answers with it. One stream carries one request and its
 //! answer:
 //!
 //! | type | body | direction |
@@ -35,16 +36,14 @@ mod rebuild;
 #[cfg(test)]
 mod rebuild_tests;
 mod root;
-mod server;
 
-pub use client::{Fetched, Kind, fetch, fetch_list};
+pub use client::{Fetched, Kind, STALL_TIMEOUT, fetch, fetch_list};
 pub use content::{ContentDecoder, ContentDone, ContentEvent};
 pub use encode::{FileEncoder, encode_directory, encode_failure};
 pub use list::{EntryKind, FileEntry, FileList, FileListDecoder};
 pub use message::{Request, RequestDecoder, WireError};
 pub use outcome::{Lie, Outcome, RebuildError, Unverifiable};
 pub use rebuild::{MAX_HELD, Rebuild};
-pub(crate) use server::serve;
 
 use crate::content::block::MAX_BLOCK;
 

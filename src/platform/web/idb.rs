@@ -23,7 +23,7 @@ use self::{
 use super::storage;
 use crate::platform::{
     BoxFuture,
-    database::{Batch, Database, DatabaseError, Databases, DatabaseResult, Table, Usage},
+    database::{Batch, Database, DatabaseError, DatabaseResult, Databases, Table, Usage},
 };
 
 pub use open::VERSION;

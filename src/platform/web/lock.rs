@@ -40,7 +40,8 @@ impl Lock {
             .unchecked_into();
         let options = Object::new();
         let thrown = |value: JsValue| failed(describe(&value));
-        let signal = AbortSignal::timeout_with_u32(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+        let signal =
+            AbortSignal::timeout_with_u32(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
         Reflect::set(&options, &"signal".into(), &signal).map_err(thrown)?;
         let (reply, answer) = oneshot::channel();
         let granted = Closure::once(move |lock: JsValue| {

@@ -3,15 +3,20 @@
 use std::{collections::BTreeMap, io};
 
 use bytes::Bytes;
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use futures::{
+    AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _, stream::FuturesUnordered,
+};
 use libp2p::StreamProtocol;
 
-use super::{FileEncoder, PROTOCOL, Request, RequestDecoder, WireError, client::STALL_TIMEOUT, encode_directory, encode_failure};
+use super::{Content, TreeHandle, read};
 use crate::{
     content::block::{Block, Cid},
     error::Error,
+    exchange::webapp::{
+        FileEncoder, PROTOCOL, Request, RequestDecoder, STALL_TIMEOUT, WireError, encode_directory,
+        encode_failure,
+    },
     network::{Network, NetworkError, Stream},
-    peer::{Content, TreeHandle, read},
     platform::{task, time},
     store::Store,
 };
@@ -22,7 +27,11 @@ const MAX_ANSWERS: usize = 64;
 const REQUEST_READ: usize = 1024;
 
 /// Answers requests until the network closes.
-pub(crate) async fn serve(network: &Network, store: Store, tree: TreeHandle) -> Result<(), NetworkError> {
+pub(super) async fn serve(
+    network: &Network,
+    store: Store,
+    tree: TreeHandle,
+) -> Result<(), NetworkError> {
     let mut incoming = network.accept(StreamProtocol::new(PROTOCOL)).await?;
     task::spawn(async move {
         let mut answers = FuturesUnordered::new();
@@ -93,7 +102,9 @@ async fn content(stream: &mut Stream, store: &Store, cid: Cid) -> Result<(), Ans
     let (root, content) = match (store.get(&cid).await, read::stored(store, cid).await) {
         (Ok(Some(root)), Ok(Some(content))) => (root, content),
         // A shard below a sharded directory is not a directory of its own, but its node is wanted.
-        (Ok(Some(root)), Err(Error::BadContent { .. })) => (root, Content::Directory(BTreeMap::new())),
+        (Ok(Some(root)), Err(Error::BadContent { .. })) => {
+            (root, Content::Directory(BTreeMap::new()))
+        }
         (Ok(_), Ok(_)) => return send(stream, &fail("not found")?).await,
         (Err(error), _) => {
             tracing::warn!(%cid, %error, "a block could not be read");
@@ -105,7 +116,9 @@ async fn content(stream: &mut Stream, store: &Store, cid: Cid) -> Result<(), Ans
         }
     };
     match content {
-        Content::Directory(entries) => send(stream, &encode_directory(&cid, root.data(), &entries)?).await,
+        Content::Directory(entries) => {
+            send(stream, &encode_directory(&cid, root.data(), &entries)?).await
+        }
         Content::File(file) => send_file(stream, store, &root, file.size, &file.mime_type).await,
     }
 }
@@ -119,7 +132,10 @@ async fn send_file(
 ) -> Result<(), AnswerError> {
     let (mut encoder, head) = match FileEncoder::new(root.cid(), root.data(), size, mime_type) {
         Ok(started) => started,
-        Err(error) => return send(stream, &encode_failure(&root.cid().to_string(), &error.to_string())?).await,
+        Err(error) => {
+            return send(stream, &encode_failure(&root.cid().to_string(), &error.to_string())?)
+                .await;
+        }
     };
     send(stream, &head).await?;
     let mut pieces = read::read(store.clone(), *root.cid());
