@@ -43,7 +43,7 @@ async fn a_file_goes_from_a_to_b_through_the_relay_and_from_b_to_c() {
     assert_eq!(list.root, Some(a.root()));
     assert_eq!(list.entries.len(), 3 + 20 + 2);
     assert_eq!(list.entries["notes"].kind, EntryKind::Directory);
-    assert_eq!(list.entries["notes/3.txt"].mime_type.as_deref(), Some("text/plain"));
+    assert_eq!(list.entries["notes/3.txt"].mime_type.as_deref(), Some("text/plain; charset=utf-8"));
 
     for cid in &stored {
         assert_eq!(get(&b, *cid, Some(a.peer_id())).await.expect("fetched"), big);

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, future::join_all};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, future::join_all};
 use libp2p::{PeerId, StreamProtocol, identity::Keypair};
 use support::{by_websocket, get, noise, peer, relay, store};
 use tabpeer::{

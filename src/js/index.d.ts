@@ -224,7 +224,7 @@ export class P2PWebAppClient {
    * await peer.storeFile('a/b.html', '<h1>b</h1>');
    * const { entries } = await peer.listFiles();
    * console.assert(entries['a'].type === 'directory');
-   * console.assert(entries['a/b.html'].mimeType === 'text/html');
+   * console.assert(entries['a/b.html'].mimeType.startsWith('text/html'));
    * ```
    * @throws {PeerError} `INVALID_PEER_ID`, `PEER_UNREACHABLE`, `UNSUPPORTED`, `PROTOCOL`, `TIMEOUT`
    */
