@@ -62,7 +62,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     let factory = idb::Factory::new().expect("IndexedDB");
     let mut request = factory.open(&idb.name, Some(VERSION + 6)).expect("open");
     let (opened, done) = futures::channel::oneshot::channel();
-    idb::Request::on_success(&mut request, |_| drop(opened.send(())));
+    idb::Request::on_success(&mut request, |_| opened.send(()).unwrap_or_default());
     done.await.expect("opened");
     request.database().expect("database").close();
     let refused = IdbDatabase::open(&idb.name).await.map(drop);
@@ -198,7 +198,7 @@ async fn plain_puts(blocks: &[Block], group: usize) -> f64 {
     let factory = idb::Factory::new().expect("IndexedDB");
     let mut request = factory.open(&idb.name, Some(VERSION)).expect("open");
     let (opened, done) = futures::channel::oneshot::channel();
-    idb::Request::on_success(&mut request, |_| drop(opened.send(())));
+    idb::Request::on_success(&mut request, |_| opened.send(()).unwrap_or_default());
     done.await.expect("opened");
     let database: web_sys::IdbDatabase = request.database().expect("database").into();
     let rows: Vec<(JsValue, JsValue)> = blocks
