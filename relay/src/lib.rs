@@ -50,7 +50,7 @@ pub enum RelayError {
     Setup(String),
 }
 
-/// A relay that is running. Dropping it ends it at once; [`Relay::stop`] lets it say good-bye.
+/// A relay that is running. [`Relay::stop`] waits for its end; dropping it ends it too, in the background.
 pub struct Relay {
     peer_id: PeerId,
     http_addr: SocketAddr,
@@ -103,7 +103,7 @@ impl Relay {
         self.addresses.borrow().clone()
     }
 
-    /// Resolves when [`Relay::addresses`] has changed since the last call.
+    /// Resolves when [`Relay::addresses`] has changed since the last call (at once when the relay's task is gone).
     pub async fn addresses_changed(&mut self) {
         let _ = self.addresses.changed().await;
     }

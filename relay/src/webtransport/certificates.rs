@@ -30,6 +30,7 @@ pub const SKEW: Duration = Duration::from_secs(DAY - 3600);
 pub const MAX_VALIDITY: Duration = Duration::from_secs(14 * DAY);
 
 const DAY: u64 = 24 * 3600;
+const ALTERNATIVE_NAME: &str = "localhost";
 /// Multihash code of SHA2-256.
 const SHA2_256: u64 = 0x12;
 /// A derived scalar is out of range once in 2^32 keys; the next attempt then gives another.
@@ -96,7 +97,8 @@ impl Certificate {
     pub fn of_window(identity: &Keypair, window: u64) -> Result<Self, CertificateError> {
         let secret = derive_key(identity, window)?;
         let key = secret.to_pkcs8_der()?.as_bytes().to_vec();
-        let mut params = CertificateParams::default();
+        // A name is not checked against anything, but Chromium refuses a certificate that has no extension at all.
+        let mut params = CertificateParams::new(vec![ALTERNATIVE_NAME.to_owned()])?;
         params.not_before =
             date(start_of(window) - SKEW.min(since_epoch(start_of(window))), window)?;
         params.not_after = date(start_of(window + 1) + SKEW, window)?;
@@ -236,7 +238,7 @@ mod tests {
         let certificate = Certificate::of_window(&identity(7), 1736).unwrap();
         assert_eq!(
             libp2p::multiaddr::Protocol::Certhash(certificate.hash).to_string(),
-            "/certhash/uEiByj56OVoMoHxgn6SnfbebsuMRY8Ajc5OZ6omhBB0TT2g"
+            "/certhash/uEiDTQnInun-MfJw3ZK7dPq1H1kje7ruHftiYN7okmmbeGQ"
         );
     }
 }

@@ -1,12 +1,15 @@
 //! One bidirectional WebTransport stream as libp2p wants it: both directions close on their own, and a stream that is
-//! dropped before it was closed is reset.
+//! dropped before either side was closed is reset.
+//!
+//! When the remote has finished, dropping finishes our side too, as yamux does: protocols answer and drop, and a reset
+//! would overtake the answer, because browsers throw away what was received but not yet read.
 //!
 //! A stream that was closed but not read to its end is read to its end in the background: Firefox reports an error on
 //! the whole session when it is told to stop sending on a stream that ends normally.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
@@ -28,15 +31,26 @@ pub struct Stream {
     send: SendStream,
     /// `None` only while dropping.
     receive: Option<RecvStream>,
+    /// Since the last flush.
+    written: bool,
     /// Our side was finished.
     closed: bool,
-    /// The remote's side was finished or reset, so there is nothing left to read.
-    at_end: bool,
+    /// The remote's side was finished and read to its end.
+    ended: bool,
+    /// The remote's side was reset, or the connection is gone.
+    broken: bool,
 }
 
 impl Stream {
     pub(super) fn new(send: SendStream, receive: RecvStream) -> Self {
-        Self { send, receive: Some(receive), closed: false, at_end: false }
+        Self {
+            send,
+            receive: Some(receive),
+            written: false,
+            closed: false,
+            ended: false,
+            broken: false,
+        }
     }
 }
 
@@ -50,8 +64,8 @@ impl AsyncRead for Stream {
         let Some(receive) = this.receive.as_mut() else { return Poll::Ready(Ok(0)) };
         let read = receive.quic_stream_mut().poll_read(cx, buffer);
         match read {
-            Poll::Ready(Ok(0)) if !buffer.is_empty() => this.at_end = true,
-            Poll::Ready(Err(_)) => this.at_end = true,
+            Poll::Ready(Ok(0)) if !buffer.is_empty() => this.ended = true,
+            Poll::Ready(Err(_)) => this.broken = true,
             _ => {}
         }
         read.map_err(io::Error::from)
@@ -64,12 +78,21 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let send = self.get_mut().send.quic_stream_mut();
-        quinn::SendStream::poll_write(Pin::new(send), cx, bytes).map_err(io::Error::from)
+        let this = self.get_mut();
+        this.written = true;
+        quinn::SendStream::poll_write(Pin::new(this.send.quic_stream_mut()), cx, bytes)
+            .map_err(io::Error::from)
     }
 
     /// QUIC sends what was written without being asked to.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    ///
+    /// The task is woken all the same: libp2p-ping (0.48) answers, begins to await the next ping and does not look at it
+    /// before something else wakes the connection. On other transports each packet does; here only streams that are
+    /// being awaited are heard.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.get_mut().written) {
+            cx.waker().wake_by_ref();
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -87,10 +110,13 @@ impl AsyncWrite for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let Some(mut receive) = self.receive.take() else { return };
+        let ended = self.ended || ends_here(&mut receive);
         if !self.closed {
-            let _ = self.send.quic_stream_mut().reset(reset_code());
+            let send = self.send.quic_stream_mut();
+            // Fails only when the remote does not want more anyway.
+            let _ = if ended { send.finish().is_ok() } else { send.reset(reset_code()).is_ok() };
         }
-        if self.at_end {
+        if ended || self.broken {
             return;
         }
         match tokio::runtime::Handle::try_current() {
@@ -98,6 +124,12 @@ impl Drop for Stream {
             _ => stop(&mut receive),
         }
     }
+}
+
+/// Whether the remote has finished and nothing it sent is left.
+fn ends_here(receive: &mut RecvStream) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    matches!(receive.quic_stream_mut().poll_read(&mut context, &mut [0]), Poll::Ready(Ok(0)))
 }
 
 /// At most [`MAX_STREAMS`](super::MAX_STREAMS) of these run for one connection, because a stream that is being drained

@@ -88,12 +88,18 @@ async fn ping(session: &Connection, seed: u8) {
     let mut selected = vec![0; lines.len()];
     stream.read_exact(&mut selected).await.unwrap();
     assert_eq!(selected, lines);
-    // Once for each stream: libp2p-ping looks for a second ping only when something else wakes the connection.
-    let sent = [seed; 32];
-    stream.write_all(&sent).await.unwrap();
-    let mut echoed = [0; 32];
-    stream.read_exact(&mut echoed).await.unwrap();
-    assert_eq!(echoed, sent);
+    for round in 0..3 {
+        let sent = [seed + round; 32];
+        stream.write_all(&sent).await.unwrap();
+        let mut echoed = [0; 32];
+        stream.read_exact(&mut echoed).await.unwrap();
+        assert_eq!(echoed, sent);
+    }
+    // The server drops a stream that has ended; were it reset, a browser would lose what it has not read yet.
+    stream.close().await.unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
 }
 
 /// The server writes one message and closes its side.
