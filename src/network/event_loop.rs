@@ -1,40 +1,26 @@
 //! The one task that owns the swarm: takes commands, drives the relay keeper, publishes the status.
-//! What the swarm reports is handled in [`swarm_events`](super::swarm_events).
+//! What the swarm reports is handled in `swarm_events`, dials in `dialing`, relays in
+//! `relay_driver`.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    future::pending,
-    pin::Pin,
-};
+use std::{collections::HashMap, future::pending, pin::Pin};
 
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
-use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm,
-    core::transport::ListenerId,
-    relay,
-    swarm::{
-        ConnectionId, DialError,
-        dial_opts::{DialOpts, PeerCondition},
-    },
-};
+use futures::StreamExt;
+use libp2p::{Multiaddr, PeerId, Swarm, core::transport::ListenerId, relay, swarm::ConnectionId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    DialTarget,
-    address::{self, Dialer},
+    address::Dialer,
     address_book::AddressBook,
     behaviour::Behaviour,
     command::Command,
     config::{
-        CLOSE_TIMEOUT, IDLE_TIMEOUT, MAX_NEGOTIATING_STREAMS, NetworkConfig, PROBE_TIMEOUT,
-        TRANSPORT_TIMEOUT,
+        CLOSE_TIMEOUT, IDLE_TIMEOUT, MAX_NEGOTIATING_STREAMS, NetworkConfig, TRANSPORT_TIMEOUT,
     },
     connections::Connections,
     error::NetworkError,
-    relay_keeper::{RelayAction, RelayEvent, RelayIndex, RelayKeeper, RelayPhase},
-    relay_record::{MAX_RECORD_BYTES, RECORD_PATH, RelayRecord},
+    relay_driver::RecordResult,
+    relay_keeper::{RelayEvent, RelayIndex, RelayKeeper, RelayPhase},
     status::{RelayState, RelayStatus, Status},
-    streams::Stream,
     wanted::{DialReply, Waiter, Wanted},
 };
 use crate::platform::{
@@ -46,10 +32,6 @@ use crate::platform::{
 
 /// How often calls that were given up are looked for while a peer is wanted.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a relay's record may take to come.
-const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a probe of a relay speaks: 32 bytes there and back.
-const PING_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 
 pub struct EventLoop {
     pub(super) swarm: Swarm<Behaviour>,
@@ -63,16 +45,14 @@ pub struct EventLoop {
     pub(super) dials: HashMap<ConnectionId, Purpose>,
     /// For which relay each circuit is listened on.
     pub(super) listeners: HashMap<ListenerId, RelayIndex>,
-    fetches: JoinSet<(RelayIndex, RecordResult)>,
-    probes: JoinSet<(ConnectionId, bool)>,
+    pub(super) fetches: JoinSet<(RelayIndex, RecordResult)>,
+    pub(super) probes: JoinSet<(ConnectionId, bool)>,
     started: Instant,
     /// The relays as they stand in the configuration.
     specs: Vec<String>,
     status: watch::Sender<Status>,
     timer: Option<(Instant, Pin<Box<time::Sleep>>)>,
 }
-
-type RecordResult = Result<(PeerId, Vec<Multiaddr>), String>;
 
 /// Why a dial was made.
 #[derive(Debug)]
@@ -187,175 +167,6 @@ impl EventLoop {
         }
     }
 
-    fn dial(&mut self, target: DialTarget, reply: DialReply) {
-        let address = match target {
-            DialTarget::Peer(peer) => return self.want(peer, None, Waiter::Dial(reply)),
-            DialTarget::Address(address) => address,
-        };
-        if self.dialer.rank(&address).is_none() {
-            let reason = "it cannot be dialled from here".to_owned();
-            let _ = reply.send(Err(NetworkError::AddressUnreachable { address, reason }));
-            return;
-        }
-        if let Some(peer) = address::peer_of(&address) {
-            return self.want(peer, Some(address), Waiter::Dial(reply));
-        }
-        let options = DialOpts::unknown_peer_id().address(address.clone()).build();
-        let id = options.connection_id();
-        match self.swarm.dial(options) {
-            Ok(()) => drop(self.dials.insert(id, Purpose::Address { address, reply })),
-            Err(e) => {
-                let reason = e.to_string();
-                let _ = reply.send(Err(NetworkError::AddressUnreachable { address, reason }));
-            }
-        }
-    }
-
-    /// Serves the waiter at once if the peer is connected, else after a dial.
-    fn want(&mut self, peer: PeerId, given: Option<Multiaddr>, waiter: Waiter) {
-        if peer == *self.swarm.local_peer_id() {
-            return waiter.fail(NetworkError::DialSelf(peer));
-        }
-        if let Some(connection) = self.connections.best(peer) {
-            return self.serve(peer, connection, waiter);
-        }
-        if self.wanted.add(peer, given, waiter) {
-            self.pursue(peer);
-        }
-    }
-
-    pub(super) fn serve(&mut self, peer: PeerId, connection: ConnectionId, waiter: Waiter) {
-        match waiter {
-            Waiter::Dial(reply) => drop(reply.send(Ok(peer))),
-            Waiter::Stream(protocol, reply) => {
-                self.swarm.behaviour_mut().streams.open(peer, connection, protocol, reply);
-            }
-        }
-    }
-
-    /// Dials a wanted peer at whatever was not tried yet. Gives up when there is nothing left and
-    /// no relay on its way that might know the peer.
-    pub(super) fn pursue(&mut self, peer: PeerId) {
-        let mut candidates = self.book.get(peer);
-        for (_, relay, address) in self.keeper.connected() {
-            if relay != peer {
-                candidates.push(address::through_relay(address, relay, peer));
-            }
-        }
-        let Some(want) = self.wanted.get_mut(peer) else { return };
-        if want.dial.is_some() {
-            return;
-        }
-        let first = want.tried.is_empty();
-        let given = want.given.drain(..).map(address::without_peer);
-        let mut addresses: Vec<Multiaddr> = given.collect();
-        addresses.extend(candidates);
-        addresses.retain(|address| !want.tried.contains(address));
-
-        if first || !addresses.is_empty() {
-            let options = DialOpts::peer_id(peer).addresses(addresses.clone());
-            // The routing table may know the peer too.
-            let options = options.extend_addresses_through_behaviour().build();
-            let id = options.connection_id();
-            match self.swarm.dial(options) {
-                Ok(()) => {
-                    want.tried.extend(addresses);
-                    want.dial = Some(id);
-                    self.dials.insert(id, Purpose::Peer(peer));
-                    return;
-                }
-                // Somebody else dials it: wait for what comes of that.
-                Err(DialError::DialPeerConditionFalse(_)) => return,
-                Err(DialError::NoAddresses) => {}
-                Err(e) => want.reason = e.to_string(),
-            }
-        }
-        if !self.keeper.is_trying() {
-            self.wanted.fail(peer);
-        }
-    }
-
-    /// Performs what the keeper decided, and what it decides because of that.
-    pub(super) fn perform(&mut self, actions: Vec<RelayAction>) {
-        let mut actions = VecDeque::from(actions);
-        while let Some(action) = actions.pop_front() {
-            if let Some((relay, event)) = self.perform_one(action) {
-                actions.extend(self.keeper.handle(relay, event, self.now()));
-            }
-        }
-        // A relay that came may know a wanted peer; if the last one failed, nobody will.
-        for peer in self.wanted.idle() {
-            self.pursue(peer);
-        }
-    }
-
-    pub(super) fn relay_event(&mut self, relay: RelayIndex, event: RelayEvent) {
-        let actions = self.keeper.handle(relay, event, self.now());
-        self.perform(actions);
-    }
-
-    fn perform_one(&mut self, action: RelayAction) -> Option<(RelayIndex, RelayEvent)> {
-        match action {
-            RelayAction::FetchRecord { relay, url } => {
-                let fetch = fetch_record(url, self.dialer);
-                self.fetches.spawn(async move { (relay, fetch.await) });
-            }
-            RelayAction::Dial { relay, attempt, peer, address } => {
-                if let Some((connection, address)) = peer.and_then(|p| self.connections.direct(p)) {
-                    let peer = peer?;
-                    return Some((relay, RelayEvent::Connected { peer, address, connection }));
-                }
-                let options = match peer {
-                    Some(peer) => DialOpts::peer_id(peer)
-                        .condition(PeerCondition::Always)
-                        .addresses(vec![address.clone()])
-                        .build(),
-                    None => DialOpts::unknown_peer_id().address(address.clone()).build(),
-                };
-                let id = options.connection_id();
-                if let Err(e) = self.swarm.dial(options) {
-                    let reason = e.to_string();
-                    return Some((relay, RelayEvent::DialFailed { attempt, reason }));
-                }
-                self.dials.insert(id, Purpose::Relay { relay, attempt, address });
-            }
-            RelayAction::Listen { relay, peer, address } => {
-                match self.swarm.listen_on(address::circuit(&address, peer)) {
-                    Ok(listener) => drop(self.listeners.insert(listener, relay)),
-                    Err(e) => {
-                        let reason = e.to_string();
-                        return Some((relay, RelayEvent::ReservationLost { reason }));
-                    }
-                }
-            }
-            RelayAction::CloseConnection { connection } => {
-                self.swarm.close_connection(connection);
-            }
-            RelayAction::Disconnect { peer } => {
-                let _ = self.swarm.disconnect_peer_id(peer);
-            }
-            RelayAction::Probe { peer, .. } => self.probe(peer),
-        }
-        None
-    }
-
-    fn probe(&mut self, peer: PeerId) {
-        let Some((connection, _)) = self.connections.direct(peer) else { return };
-        let (reply, answer) = oneshot::channel();
-        self.swarm.behaviour_mut().streams.open(peer, connection, PING_PROTOCOL, reply);
-        self.probes.spawn(async move {
-            let lives = match time::timeout(PROBE_TIMEOUT, answer).await {
-                Ok(Ok(Ok(stream))) => {
-                    matches!(time::timeout(PROBE_TIMEOUT, echo(stream)).await, Ok(Ok(())))
-                }
-                // It answers, if only to say that it does not speak ping.
-                Ok(Ok(Err(NetworkError::UnsupportedProtocol { .. }))) => true,
-                _ => false,
-            };
-            (connection, lives)
-        });
-    }
-
     /// What is due now.
     fn tick(&mut self) {
         let actions = self.keeper.tick(self.now());
@@ -456,24 +267,6 @@ impl EventLoop {
             let _ = closed.send(());
         }
     }
-}
-
-async fn fetch_record(url: String, dialer: Dialer) -> RecordResult {
-    let url = format!("{url}{RECORD_PATH}");
-    let text = platform::http_get(url.clone(), MAX_RECORD_BYTES, RECORD_TIMEOUT)
-        .await
-        .map_err(|e| format!("{url}: {e}"))?;
-    let record = RelayRecord::parse(&text, platform::unix_time().as_secs())
-        .map_err(|e| format!("{url}: {e}"))?;
-    Ok((record.peer, record.usable_addresses(dialer)))
-}
-
-async fn echo(mut stream: Stream) -> std::io::Result<()> {
-    let mut bytes = [0x5a; 32];
-    stream.write_all(&bytes).await?;
-    stream.flush().await?;
-    stream.read_exact(&mut bytes).await?;
-    stream.close().await
 }
 
 /// Jitter needs no secrecy, only to differ from peer to peer and from start to start.

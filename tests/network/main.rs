@@ -2,13 +2,15 @@
 
 mod relay;
 
-use std::time::{Duration, Instant};
-
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity::Keypair, multiaddr::Protocol};
 use relay::{Limits, TestRelay};
-use tabpeer::network::{
-    Network, NetworkConfig, NetworkError, OnlineOutcome, PeerInfo, RelaySpec, RelayState, config,
+use tabpeer::{
+    network::{
+        Network, NetworkConfig, NetworkError, OnlineOutcome, PeerInfo, RelaySpec, RelayState,
+        config,
+    },
+    platform::time::{Duration, Instant},
 };
 
 const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
@@ -60,7 +62,7 @@ async fn serve_echo(network: &Network) {
 
 async fn echoes(network: &Network, peer: PeerId, size: usize) {
     let stream = network.open_stream(peer, ECHO).await.expect("opens");
-    let sent: Vec<u8> = (0..size).map(|i| (i * 31 >> 3) as u8).collect();
+    let sent: Vec<u8> = (0..size).map(|i| ((i * 31) >> 3) as u8).collect();
     let (mut reader, mut writer) = stream.split();
     let write = async {
         writer.write_all(&sent).await?;
@@ -78,7 +80,7 @@ async fn two_peers_meet_through_a_relay_only() {
     let relay = TestRelay::start(Limits::NONE).await;
     // One by WebSocket, the other by TCP and without knowing the relay's id.
     let a = network(&[relay.named(&relay.ws)]);
-    let b = network(&[relay.tcp.clone()]);
+    let b = network(std::slice::from_ref(&relay.tcp));
     online(&a, &relay).await;
     online(&b, &relay).await;
     for network in [&a, &b] {
@@ -104,6 +106,32 @@ async fn two_peers_meet_through_a_relay_only() {
             && status.listen_addresses.iter().all(|a| a.to_string().contains("p2p-circuit"))
     );
     tokio::join!(a.close(), b.close());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_is_found_by_its_signed_record() {
+    let relay = TestRelay::start(Limits::NONE).await;
+    let by_url = |url: String| {
+        let mut config = NetworkConfig::new(Keypair::generate_ed25519());
+        config.relays = vec![url.parse().expect("a URL")];
+        Network::start(config).expect("starts")
+    };
+    let a = by_url(relay.serve_record().await);
+    online(&a, &relay).await;
+    assert_eq!(a.status().current().relays[0].address, Some(relay.ws.clone()));
+
+    for body in ["{}".to_owned(), " ".repeat(1 << 20), String::new()] {
+        let url = relay::serve_http("/.well-known/tabpeer.json", body).await;
+        let outcome = by_url(url.clone()).wait_online(PATIENCE).await;
+        let OnlineOutcome::AllFailed(reasons) = outcome else { panic!("{outcome:?}") };
+        assert!(reasons[0].1.contains(&url), "{reasons:?}");
+    }
+    let elsewhere = relay::serve_http("/elsewhere", String::new()).await;
+    let outcome = by_url(elsewhere).wait_online(PATIENCE).await;
+    assert!(
+        matches!(&outcome, OnlineOutcome::AllFailed(r) if r[0].1.contains("404")),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,12 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
-use tokio::{sync::oneshot, task::JoinHandle};
+use tabpeer::network::relay_record;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::oneshot,
+    task::JoinHandle,
+};
 
 /// What a circuit may carry.
 #[derive(Clone, Copy)]
@@ -82,6 +87,24 @@ impl TestRelay {
         address.clone().with(Protocol::P2p(self.peer_id()))
     }
 
+    /// Serves its record over HTTP, as long as the test runs, and says at which URL.
+    pub async fn serve_record(&self) -> String {
+        let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+        let serde_json::Value::Object(record) = serde_json::json!({
+            "version": 1,
+            "addresses": ["/ip4/127.0.0.1/udp/1/quic-v1/webtransport", self.ws.to_string()],
+            "limits": {"circuitBytes": 0, "circuitSeconds": 86400, "reservations": 10},
+            "features": [],
+            "issuedAt": now,
+            "expiresAt": now + 3600,
+        }) else {
+            panic!("an object")
+        };
+        let record = relay_record::sign(record, &self.keypair).expect("signs");
+        let body = serde_json::Value::Object(record).to_string();
+        serve_http(relay_record::RECORD_PATH, body).await
+    }
+
     /// Ends it as a crash would: the connections break.
     pub async fn kill(self) -> DeadRelay {
         drop(self.stop);
@@ -100,6 +123,27 @@ impl DeadRelay {
     pub async fn restart(self) -> TestRelay {
         TestRelay::start_at(self.keypair, self.limits, self.addresses).await
     }
+}
+
+/// One answer for one path; everything else is not found.
+pub async fn serve_http(path: &'static str, body: String) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = socket.read_u8().await else { break };
+                request.push(byte);
+            }
+            let found = request.starts_with(format!("GET {path} ").as_bytes());
+            let (status, body) = if found { ("200 OK", body.as_str()) } else { ("404 Gone", "") };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
+            let _ = socket.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    });
+    format!("http://127.0.0.1:{port}")
 }
 
 async fn swarm(keypair: Keypair, limits: Limits) -> Swarm<Behaviour> {
