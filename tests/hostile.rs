@@ -222,16 +222,25 @@ async fn a_relay_that_dies_in_the_middle_costs_one_call_and_comes_back() {
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
     client.store().check().await.expect("nothing is half written");
 
+    for peer in [&server, &client] {
+        reserved(peer, false).await;
+    }
     let second = support::relay_again(data.path(), &address).await;
     for peer in [&server, &client] {
         peer.network().nudge();
-        peer.network().wait_online(Duration::from_secs(30)).await;
-        assert!(peer.connected());
+        reserved(peer, true).await;
     }
     assert_eq!(get(&client, cid, Some(server.peer_id())).await.expect("fetched after all"), big);
     server.close().await;
     client.close().await;
     second.stop().await;
+}
+
+/// Waits until `peer` has a reservation, or has noticed that it has none.
+async fn reserved(peer: &Peer, wanted: bool) {
+    let mut status = peer.network().status();
+    let waiting = status.wait_for(|status| status.reserved().is_some() == wanted);
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("in time").expect("open");
 }
 
 struct Started(tokio::sync::Notify);

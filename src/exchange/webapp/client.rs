@@ -281,6 +281,8 @@ fn unreachable(peer: PeerId, error: NetworkError) -> Error {
         NetworkError::UnsupportedProtocol { peer, protocol } => {
             Error::Unsupported { peer, protocol }
         }
+        NetworkError::PeerUnreachable { reason, .. }
+        | NetworkError::ConnectionLost { reason, .. } => Error::PeerUnreachable { peer, reason },
         error => Error::PeerUnreachable { peer, reason: error.to_string() },
     }
 }
