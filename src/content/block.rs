@@ -138,7 +138,7 @@ mod tests {
         let block = Block::encode(Version::V1, RAW, Bytes::from_static(b"hello world"));
         assert_eq!(
             block.cid().to_string(),
-            "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
+            "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
         );
         assert_eq!(Block::verify(*block.cid(), block.data().clone()).as_ref(), Ok(&block));
         let lie = Block::verify(*block.cid(), Bytes::from_static(b"hello w0rld"));

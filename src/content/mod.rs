@@ -3,5 +3,14 @@
 
 pub mod block;
 pub mod dagpb;
+pub mod directory;
+pub mod hamt;
+pub mod import;
+pub mod layout;
+pub mod mime;
+pub mod path;
+pub mod profile;
+pub mod read;
 pub mod unixfs;
 pub mod varint;
+pub mod walk;

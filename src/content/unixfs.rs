@@ -82,7 +82,10 @@ impl UnixFs {
                 (4, Field::Bytes(packed)) => push_packed(&mut out.block_sizes, &packed)?,
                 (5, Field::Uint(n)) if out.hash_type.is_none() => out.hash_type = Some(n),
                 (6, Field::Uint(n)) if out.fanout.is_none() => out.fanout = Some(n),
-                (7, Field::Uint(n)) if out.mode.is_none() => out.mode = Some(n as u32),
+                (7, Field::Uint(n)) if out.mode.is_none() => {
+                    let mode = u32::try_from(n);
+                    out.mode = Some(mode.map_err(|_| UnixFsError::Shape("a mode above 32 bits"))?);
+                }
                 (8, Field::Bytes(time)) if out.mtime.is_none() => {
                     out.mtime = Some(Mtime::decode(time)?)
                 }
@@ -138,7 +141,7 @@ impl Kind {
         })
     }
 
-    fn number(self) -> u64 {
+    pub(super) fn number(self) -> u64 {
         match self {
             Self::Raw => 0,
             Self::Directory => 1,
@@ -212,7 +215,14 @@ mod tests {
 
     #[test]
     fn garbage_is_refused() {
-        for bad in [&[][..], &[8, 9], &[8, 1, 8, 1], &[0x22, 1, 0x80], &[8, 1, 0x42, 0]] {
+        for bad in [
+            &[][..],
+            &[8, 9],
+            &[8, 1, 8, 1],
+            &[0x22, 1, 0x80],
+            &[8, 1, 0x42, 0],
+            &[8, 1, 0x38, 0x80, 0x80, 0x80, 0x80, 0x10],
+        ] {
             assert!(UnixFs::decode(&Bytes::copy_from_slice(bad)).is_err(), "{bad:?}");
         }
     }

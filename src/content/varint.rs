@@ -1,7 +1,7 @@
 //! Unsigned varints and the few protobuf shapes that dag-pb and UnixFS use, read strictly:
 //! shortest form only, at most 64 bits, nothing read past the end.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 /// Why a protobuf message was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,7 @@ impl Fields {
     }
 
     /// The next field's number and value, or `None` at the end.
+    #[allow(clippy::should_implement_trait, reason = "an iterator would go on after an error")]
     pub fn next(&mut self) -> Result<Option<(u32, Field)>, VarintError> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -85,7 +86,7 @@ impl Fields {
                     Some(four) => four.try_into().map_err(|_| VarintError::Truncated)?,
                     None => return Err(VarintError::Truncated),
                 };
-                self.rest = self.rest.slice(4..);
+                self.rest.advance(4);
                 Field::Fixed32(u32::from_le_bytes(bytes))
             }
             _ => return Err(VarintError::WireType),
@@ -95,7 +96,7 @@ impl Fields {
 
     fn varint(&mut self) -> Result<u64, VarintError> {
         let (value, len) = read_varint(&self.rest)?.ok_or(VarintError::Truncated)?;
-        self.rest = self.rest.slice(len..);
+        self.rest.advance(len);
         Ok(value)
     }
 }

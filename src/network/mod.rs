@@ -1,1 +1,197 @@
-//! network
+//! The network of a peer: connections, streams, relays.
+//!
+//! One task owns the swarm ([`event_loop`]). A [`Network`] is a handle to it: each call sends a
+//! command with the place for its answer, and giving up the call drops that place, which ends the
+//! work. The decisions that need no network are pure and stand beside it: when to dial which relay
+//! ([`relay_keeper`]), whether a relay's record is genuine ([`relay_record`]), which addresses are of
+//! use ([`address`]).
+
+pub mod address;
+mod address_book;
+mod behaviour;
+mod command;
+pub mod config;
+mod connections;
+mod dialing;
+pub mod error;
+mod event_loop;
+mod relay_driver;
+pub mod relay_keeper;
+pub mod relay_record;
+pub mod status;
+pub mod streams;
+mod swarm_events;
+mod wanted;
+
+use std::sync::Arc;
+
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::{
+    command::Command,
+    config::{COMMAND_QUEUE, MAX_RELAYS},
+    event_loop::EventLoop,
+    status::StatusWatch,
+};
+use crate::platform::{task, time};
+
+pub use self::{
+    config::{NetworkConfig, RelaySpec},
+    error::NetworkError,
+    status::{CircuitLimit, OnlineOutcome, PeerInfo, RelayState, RelayStatus, Status},
+    streams::{IncomingStreams, Stream},
+};
+
+/// Whom to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DialTarget {
+    /// At the addresses known of it and through every connected relay.
+    Peer(PeerId),
+    /// At this address; with an id in it, everywhere else as well.
+    Address(Multiaddr),
+}
+
+impl From<PeerId> for DialTarget {
+    fn from(peer: PeerId) -> Self {
+        Self::Peer(peer)
+    }
+}
+
+impl From<Multiaddr> for DialTarget {
+    fn from(address: Multiaddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+/// A handle to the network; cheap to clone. The network ends with [`close`](Self::close) or when the
+/// last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct Network(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    peer: PeerId,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+}
+
+impl Network {
+    /// Starts the network in a task of its own. Resolves at once: the relays are dialled in the
+    /// background, see [`wait_online`](Self::wait_online).
+    pub fn start(config: NetworkConfig) -> Result<Self, NetworkError> {
+        if config.relays.len() > MAX_RELAYS {
+            return Err(NetworkError::TooMany { what: "relays", limit: MAX_RELAYS });
+        }
+        let peer = config.keypair.public().to_peer_id();
+        let (commands, received) = mpsc::channel(COMMAND_QUEUE);
+        let (event_loop, status) = EventLoop::new(config, received)?;
+        drop(task::spawn(event_loop.run()));
+        Ok(Self(Arc::new(Handle { peer, commands, status })))
+    }
+
+    pub fn peer_id(&self) -> PeerId {
+        self.0.peer
+    }
+
+    /// Connects, unless connected already, and says with whom.
+    pub async fn dial(&self, target: impl Into<DialTarget>) -> Result<PeerId, NetworkError> {
+        let target = target.into();
+        self.call(|reply| Command::Dial { target, reply }).await?
+    }
+
+    /// Opens a stream, connecting first if need be. Takes a direct connection before a circuit.
+    pub async fn open_stream(
+        &self,
+        peer: PeerId,
+        protocol: StreamProtocol,
+    ) -> Result<Stream, NetworkError> {
+        let (reply, answer) = oneshot::channel();
+        let name = protocol.to_string();
+        self.send(Command::OpenStream { peer, protocol, reply }).await?;
+        match answer.await {
+            Ok(result) => result,
+            Err(_) if self.is_closed() => Err(NetworkError::Closed),
+            Err(_) => Err(NetworkError::ConnectionLost {
+                peer,
+                protocol: name,
+                reason: "it was closed".to_owned(),
+            }),
+        }
+    }
+
+    /// Accepts the streams that others open for `protocol`, until the answer is dropped.
+    pub async fn accept(&self, protocol: StreamProtocol) -> Result<IncomingStreams, NetworkError> {
+        self.call(|reply| Command::Accept { protocol, reply }).await?
+    }
+
+    pub async fn connected_peers(&self) -> Result<Vec<PeerInfo>, NetworkError> {
+        self.call(|reply| Command::ConnectedPeers { reply }).await
+    }
+
+    /// Whether a connected peer says that it speaks `protocol`; `None` while it has not said.
+    pub async fn supports(
+        &self,
+        peer: PeerId,
+        protocol: StreamProtocol,
+    ) -> Result<Option<bool>, NetworkError> {
+        self.call(|reply| Command::Supports { peer, protocol, reply }).await
+    }
+
+    /// Closes every connection with `peer`.
+    pub async fn disconnect(&self, peer: PeerId) -> Result<(), NetworkError> {
+        self.call(|reply| Command::Disconnect { peer, reply }).await
+    }
+
+    /// The platform says that the network may have come back: relays that wait are dialled now and
+    /// those that are connected are probed. Never blocks; a nudge more or less is no matter.
+    pub fn nudge(&self) {
+        let _ = self.0.commands.try_send(Command::Nudge);
+    }
+
+    pub fn status(&self) -> StatusWatch {
+        StatusWatch(self.0.status.clone())
+    }
+
+    /// Resolves as soon as one relay is reserved, when all have failed, or after `timeout`. The
+    /// keeper goes on trying in any case.
+    pub async fn wait_online(&self, timeout: time::Duration) -> OnlineOutcome {
+        let mut status = self.0.status.clone();
+        let outcome = status.wait_for(|status| status.outcome().is_some());
+        match time::timeout(timeout, outcome).await {
+            Ok(Ok(status)) => status.outcome().unwrap_or(OnlineOutcome::Closed),
+            Ok(Err(_)) => OnlineOutcome::Closed,
+            Err(_) => OnlineOutcome::TimedOut,
+        }
+    }
+
+    /// Closes the connections in good order and ends the network. Calls that are under way fail with
+    /// [`NetworkError::Closed`]. Closing twice is no error.
+    pub async fn close(&self) {
+        let _ = self.call(|reply| Command::Close { reply }).await;
+        self.0.commands.closed().await;
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.0.commands.is_closed()
+    }
+
+    async fn call<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, NetworkError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        answer.await.map_err(|_| NetworkError::Closed)
+    }
+
+    async fn send(&self, command: Command) -> Result<(), NetworkError> {
+        self.0.commands.send(command).await.map_err(|_| NetworkError::Closed)
+    }
+}
+
+/// A protocol's name as given by an app.
+pub fn protocol(name: &str) -> Result<StreamProtocol, NetworkError> {
+    StreamProtocol::try_from_owned(name.to_owned())
+        .map_err(|_| NetworkError::InvalidProtocol { protocol: name.to_owned() })
+}

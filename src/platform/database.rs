@@ -1,5 +1,7 @@
 //! What the store asks of a database: get many, and one atomic batch of conditional writes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{BoxFuture, MaybeSend, MaybeSync};
@@ -48,7 +50,27 @@ pub enum Op {
     },
 }
 
-/// Operations that take effect together or not at all.
+impl Op {
+    pub fn table(&self) -> Table {
+        match self {
+            Op::Put { table, .. }
+            | Op::PutNew { table, .. }
+            | Op::Delete { table, .. }
+            | Op::Expect { table, .. } => *table,
+        }
+    }
+
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Op::Put { key, .. }
+            | Op::PutNew { key, .. }
+            | Op::Delete { key, .. }
+            | Op::Expect { key, .. } => key,
+        }
+    }
+}
+
+/// Operations that take effect together or not at all. No key is written twice in one batch.
 pub type Batch = Vec<Op>;
 
 /// How much is stored, in bytes, as far as the platform tells.
@@ -78,7 +100,9 @@ pub enum DatabaseError {
 
 pub type DatabaseResult<T> = Result<T, DatabaseError>;
 
-/// An ordered key-value database. Every method is one transaction.
+/// An ordered key-value database. Every method is one transaction, started by the call itself, not
+/// by the first poll of its future, and run to its end even if the future is dropped. Transactions
+/// on the same table take effect in the order of the calls; the store relies on it.
 pub trait Database: MaybeSend + MaybeSync + 'static {
     /// The values of `keys`, in their order.
     fn get_many(
@@ -98,7 +122,8 @@ pub trait Database: MaybeSend + MaybeSync + 'static {
         limit: u32,
     ) -> BoxFuture<DatabaseResult<Vec<Bytes>>>;
 
-    /// Applies the batch durably: when this resolves, a crash loses nothing of it. Returns, for each
+    /// Applies the batch durably: when this resolves, a crash of the process loses nothing of it,
+    /// and if it wrote to [`Table::Roots`], neither does a power cut. Returns, for each
     /// [`Op::PutNew`] in order, whether it wrote (`false`: the key was there already).
     fn write(&self, batch: Batch) -> BoxFuture<DatabaseResult<Vec<bool>>>;
 
@@ -106,4 +131,10 @@ pub trait Database: MaybeSend + MaybeSync + 'static {
 
     /// Waits for running writes and closes; later calls fail with [`DatabaseError::Closed`].
     fn close(&self) -> BoxFuture<()>;
+}
+
+/// Where databases come from, by name.
+pub trait Databases: MaybeSend + MaybeSync + 'static {
+    /// Opens the database `name`, making it if there is none.
+    fn open(&self, name: String) -> BoxFuture<DatabaseResult<Arc<dyn Database>>>;
 }

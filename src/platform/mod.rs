@@ -12,7 +12,9 @@ use native as imp;
 use web as imp;
 
 pub mod database;
+pub mod http;
 pub mod memory;
+pub mod transport;
 
 /// Tasks and timers that work on both: tokio's natively, the page's event loop in a browser.
 pub use n0_future::{
@@ -23,6 +25,25 @@ pub use n0_future::{
 /// SHA-256 of `data`, off the calling thread where the platform can: WebCrypto in a browser for
 /// 16 KiB and more.
 pub use imp::sha256;
+
+/// An exclusive lock by name: across the tabs of an origin in a browser, within the process natively.
+pub use imp::Lock;
+
+/// Locks cannot be had here at all; that another holds one is not an error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the lock {name:?} could not be asked for: {reason}")]
+pub struct LockError {
+    pub name: String,
+    pub reason: String,
+}
+/// Which transports there are here.
+pub use imp::dialer;
+/// A bounded HTTP GET.
+pub use imp::http_get;
+/// How the swarm runs its tasks here.
+pub use imp::swarm_config;
+/// The time since 1970, for what is dated by others. To measure, use [`time`].
+pub use imp::unix_time;
 
 /// `Send` where threads exist, nothing in a browser.
 #[cfg(not(target_family = "wasm"))]

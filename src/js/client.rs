@@ -1,0 +1,283 @@
+//! The client class behind `index.js`'s `P2PWebAppClient`.
+
+use std::sync::Arc;
+
+use js_sys::{JSON, Promise, Reflect};
+use libp2p::PeerId;
+use wasm_bindgen::{JsCast as _, JsValue, closure::Closure, prelude::wasm_bindgen};
+use web_sys::EventTarget;
+
+use super::{
+    arguments::{Options, text},
+    content,
+    failure::{failure, promise, thrown},
+};
+use crate::{
+    config,
+    error::{Error, Result},
+    exchange::webapp::WireError,
+    peer::{Content, GetOptions, Peer, ProgressSink, StoreOptions},
+    platform::web::idb::IdbDatabases,
+};
+
+/// Events at which the network is worth another try at once.
+const NUDGES: [&str; 2] = ["online", "pageshow"];
+
+/// Opens the peer of this origin; see `connect` in `index.d.ts`.
+#[wasm_bindgen]
+pub fn open(options: JsValue) -> Promise {
+    install_panic_hook();
+    let parsed = Options::new(options)
+        .and_then(|options| Ok((options.signal()?, options.config(page_origin())?)));
+    let (signal, config) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return Promise::reject(&failure(&error)),
+    };
+    promise(signal, async move {
+        let peer =
+            Peer::open(config, Arc::new(IdbDatabases)).await.map_err(|error| failure(&error))?;
+        Ok(Client::new(peer).into())
+    })
+}
+
+#[wasm_bindgen]
+pub struct Client {
+    peer: Peer,
+    nudge: Closure<dyn FnMut()>,
+}
+
+#[wasm_bindgen]
+impl Client {
+    #[wasm_bindgen(getter, js_name = peerID)]
+    pub fn peer_id(&self) -> String {
+        self.peer.peer_id().to_string()
+    }
+
+    #[wasm_bindgen(getter, js_name = peerKey)]
+    pub fn peer_key(&self) -> Result<String, JsValue> {
+        self.peer.peer_key().map_err(|error| failure(&error))
+    }
+
+    #[wasm_bindgen(getter)]
+    pub fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
+    }
+
+    #[wasm_bindgen(getter)]
+    pub fn connected(&self) -> bool {
+        self.peer.connected()
+    }
+
+    #[wasm_bindgen(getter, js_name = rootCID)]
+    pub fn root_cid(&self) -> String {
+        self.peer.root().to_string()
+    }
+
+    #[wasm_bindgen(js_name = storeFile)]
+    pub fn store_file(&self, path: JsValue, content: JsValue, options: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(options, move |options| {
+            let path = text(&path, "path")?;
+            let profile = options.profile()?;
+            let progress = options.progress()?;
+            let (source, total) = content::source(content)?;
+            Ok(async move {
+                let progress = progress.as_ref().map(|progress| progress as &dyn ProgressSink);
+                let stored = peer
+                    .store_file(&path, source, StoreOptions { profile, total, progress })
+                    .await?;
+                Ok(object(&[
+                    ("fileCid", stored.file.to_string().into()),
+                    ("rootCid", stored.root.to_string().into()),
+                ]))
+            })
+        })
+    }
+
+    #[wasm_bindgen(js_name = createDirectory)]
+    pub fn create_directory(&self, path: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(JsValue::UNDEFINED, move |_| {
+            let path = text(&path, "path")?;
+            Ok(async move {
+                let made = peer.create_directory(&path).await?;
+                Ok(object(&[
+                    ("fileCid", made.file.to_string().into()),
+                    ("rootCid", made.root.to_string().into()),
+                ]))
+            })
+        })
+    }
+
+    #[wasm_bindgen(js_name = removeFile)]
+    pub fn remove_file(&self, path: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(JsValue::UNDEFINED, move |_| {
+            let path = text(&path, "path")?;
+            Ok(async move {
+                Ok(object(&[("rootCid", peer.remove_file(&path).await?.to_string().into())]))
+            })
+        })
+    }
+
+    #[wasm_bindgen(js_name = listFiles)]
+    pub fn list_files(&self, peer_id: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(JsValue::UNDEFINED, move |_| {
+            let from = optional_peer(&peer_id)?;
+            Ok(async move {
+                let list = peer.list_files(from).await?;
+                let too_large = |error: WireError| Error::TooLarge {
+                    what: "the list".into(),
+                    reason: error.to_string(),
+                };
+                let list = parse_json(&list.to_json().map_err(too_large)?)?;
+                let field = |name: &str| Reflect::get(&list, &name.into()).unwrap_or_default();
+                Ok(object(&[("rootCID", field("cid")), ("entries", field("entries"))]))
+            })
+        })
+    }
+
+    #[wasm_bindgen(js_name = getFile)]
+    pub fn get_file(&self, cid: JsValue, fallback: JsValue, options: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(options, move |options| {
+            let cid = config::parse_cid(&text(&cid, "cid")?)?;
+            let fallback = optional_peer(&fallback)?;
+            let timeout = options.timeout()?;
+            let progress =
+                options.progress()?.map(|progress| Arc::new(progress) as Arc<dyn ProgressSink>);
+            Ok(async move {
+                match peer.get_file(cid, fallback, GetOptions { timeout, progress }).await? {
+                    Content::File(file) => {
+                        let bytes = content::collect(peer.read(file.cid), file.size).await?;
+                        Ok(object(&[
+                            ("type", "file".into()),
+                            ("cid", cid.to_string().into()),
+                            ("mimeType", file.mime_type.into()),
+                            ("bytes", bytes.into()),
+                        ]))
+                    }
+                    Content::Directory(entries) => {
+                        let entries =
+                            entries.iter().map(|(name, cid)| (name.as_str(), cid.to_string()));
+                        let json = serde_json::to_string(
+                            &entries.collect::<std::collections::BTreeMap<_, _>>(),
+                        );
+                        let json =
+                            json.map_err(|error| Error::Storage { reason: error.to_string() })?;
+                        Ok(object(&[
+                            ("type", "directory".into()),
+                            ("cid", cid.to_string().into()),
+                            ("entries", parse_json(&json)?),
+                        ]))
+                    }
+                }
+            })
+        })
+    }
+
+    pub fn storage(&self) -> Promise {
+        let peer = self.peer.clone();
+        self.call(JsValue::UNDEFINED, move |_| {
+            Ok(async move {
+                let usage = peer.usage().await?;
+                let mut fields = vec![
+                    ("used", (usage.used as f64).into()),
+                    ("persistent", usage.persistent.into()),
+                ];
+                fields.extend(usage.quota.map(|quota| ("quota", (quota as f64).into())));
+                Ok(object(&fields))
+            })
+        })
+    }
+
+    pub fn close(&self) -> Promise {
+        self.listen(false);
+        let peer = self.peer.clone();
+        promise(None, async move {
+            peer.close().await;
+            Ok(JsValue::UNDEFINED)
+        })
+    }
+
+    fn new(peer: Peer) -> Self {
+        let network = peer.network().clone();
+        let nudge = Closure::new(move || network.nudge());
+        let client = Self { peer, nudge };
+        client.listen(true);
+        client
+    }
+
+    fn listen(&self, on: bool) {
+        let Ok(target) = js_sys::global().dyn_into::<EventTarget>() else { return };
+        for event in NUDGES {
+            let listener = self.nudge.as_ref().unchecked_ref();
+            let _ = if on {
+                target.add_event_listener_with_callback(event, listener)
+            } else {
+                target.remove_event_listener_with_callback(event, listener)
+            };
+        }
+    }
+
+    /// Parses arguments with `prepare`, at once; runs what it returns as a Promise, abortable.
+    fn call<F, W>(&self, options: JsValue, prepare: F) -> Promise
+    where
+        F: FnOnce(&Options) -> Result<W>,
+        W: Future<Output = Result<JsValue>> + 'static,
+    {
+        let prepared =
+            Options::new(options).and_then(|options| Ok((options.signal()?, prepare(&options)?)));
+        match prepared {
+            Ok((signal, work)) => {
+                promise(signal, async move { work.await.map_err(|error| failure(&error)) })
+            }
+            Err(error) => Promise::reject(&failure(&error)),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.listen(false);
+    }
+}
+
+fn optional_peer(value: &JsValue) -> Result<Option<PeerId>> {
+    if value.is_undefined() || value.is_null() {
+        return Ok(None);
+    }
+    config::parse_peer_id(&text(value, "peerID")?).map(Some)
+}
+
+fn object(fields: &[(&str, JsValue)]) -> JsValue {
+    let out = js_sys::Object::new();
+    for (name, value) in fields {
+        // Setting a property of a fresh object cannot fail.
+        let _ = Reflect::set(&out, &(*name).into(), value);
+    }
+    out.into()
+}
+
+/// Names of files become keys of an object: `JSON.parse` makes even `__proto__` a plain one.
+fn parse_json(text: &str) -> Result<JsValue> {
+    JSON::parse(text).map_err(|error| Error::Storage { reason: thrown(&error) })
+}
+
+/// The page's own origin, if it was loaded over HTTP.
+fn page_origin() -> Option<String> {
+    let location = Reflect::get(&js_sys::global(), &"location".into()).ok()?;
+    let origin = Reflect::get(&location, &"origin".into()).ok()?.as_string()?;
+    origin.starts_with("http").then_some(origin)
+}
+
+/// A panic would otherwise reach the console as a bare "unreachable executed".
+fn install_panic_hook() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            web_sys::console::error_1(&format!("tabpeer: {info}").into())
+        }));
+    });
+}

@@ -1,0 +1,107 @@
+//! Every protocol of the swarm, put together.
+
+use std::num::NonZeroUsize;
+
+use libp2p::{
+    PeerId, StreamProtocol, connection_limits, gossipsub, identify, identity::Keypair, kad, ping,
+    relay, swarm::NetworkBehaviour,
+};
+
+use super::{
+    config::{
+        MAX_AGENT_LENGTH, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_DHT_PROVIDED,
+        MAX_DHT_RECORDS, MAX_GOSSIP_MESSAGE, MAX_INBOUND_CONNECTIONS, MAX_PENDING_INBOUND,
+        MAX_PENDING_OUTBOUND, NetworkConfig, PING_INTERVAL, PING_TIMEOUT, PROTOCOL_VERSION,
+    },
+    error::NetworkError,
+    streams,
+};
+
+/// The DHT's protocol.
+const DHT_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
+
+// The limits come first: what they refuse, the others never see.
+#[derive(NetworkBehaviour)]
+pub struct Behaviour {
+    pub limits: connection_limits::Behaviour,
+    pub relay: relay::client::Behaviour,
+    pub identify: identify::Behaviour,
+    pub ping: ping::Behaviour,
+    pub kad: kad::Behaviour<kad::store::MemoryStore>,
+    pub gossipsub: gossipsub::Behaviour,
+    pub streams: streams::Behaviour,
+}
+
+impl Behaviour {
+    pub fn new(
+        config: &NetworkConfig,
+        relay: relay::client::Behaviour,
+    ) -> Result<Self, NetworkError> {
+        let peer = config.keypair.public().to_peer_id();
+        Ok(Self {
+            limits: connection_limits::Behaviour::new(limits()),
+            relay,
+            identify: identify(config),
+            ping: ping::Behaviour::new(
+                ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
+            ),
+            kad: kad(peer),
+            gossipsub: gossipsub(config.keypair.clone())?,
+            streams: streams::Behaviour::default(),
+        })
+    }
+}
+
+fn limits() -> connection_limits::ConnectionLimits {
+    connection_limits::ConnectionLimits::default()
+        .with_max_established(Some(MAX_CONNECTIONS))
+        .with_max_established_incoming(Some(MAX_INBOUND_CONNECTIONS))
+        .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
+        .with_max_pending_incoming(Some(MAX_PENDING_INBOUND))
+        .with_max_pending_outgoing(Some(MAX_PENDING_OUTBOUND))
+}
+
+fn identify(config: &NetworkConfig) -> identify::Behaviour {
+    let agent: String = config.agent_version.chars().take(MAX_AGENT_LENGTH).collect();
+    identify::Behaviour::new(
+        identify::Config::new(PROTOCOL_VERSION.to_owned(), config.keypair.public())
+            .with_agent_version(agent)
+            .with_push_listen_addr_updates(true)
+            // Its memory would offer the swarm every address that a peer names, whether or not it
+            // can be dialled from here. The event loop keeps the ones that can.
+            .with_cache_size(0),
+    )
+}
+
+fn kad(peer: PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
+    let store = kad::store::MemoryStoreConfig {
+        max_records: MAX_DHT_RECORDS,
+        max_provided_keys: MAX_DHT_PROVIDED,
+        ..kad::store::MemoryStoreConfig::default()
+    };
+    let mut config = kad::Config::new(DHT_PROTOCOL);
+    // Which addresses enter the routing table is decided by the event loop.
+    config.set_kbucket_inserts(kad::BucketInserts::Manual);
+    // Announcements are repeated by whoever makes them, with the other peers in view.
+    config.set_provider_publication_interval(None).set_publication_interval(None);
+    config.set_replication_interval(None).set_periodic_bootstrap_interval(None);
+    if let Some(parallel) = NonZeroUsize::new(3) {
+        config.set_parallelism(parallel);
+    }
+    let store = kad::store::MemoryStore::with_config(peer, store);
+    let mut kad = kad::Behaviour::with_config(peer, store, config);
+    // Nobody can rely on a tab to keep their records.
+    kad.set_mode(Some(kad::Mode::Client));
+    kad
+}
+
+fn gossipsub(keypair: Keypair) -> Result<gossipsub::Behaviour, NetworkError> {
+    let setup = |reason: String| NetworkError::Setup(format!("gossipsub: {reason}"));
+    let config = gossipsub::ConfigBuilder::default()
+        .validation_mode(gossipsub::ValidationMode::Strict)
+        .max_transmit_size(MAX_GOSSIP_MESSAGE)
+        .build()
+        .map_err(|e| setup(e.to_string()))?;
+    gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(keypair), config)
+        .map_err(|e| setup(e.to_owned()))
+}

@@ -1,0 +1,45 @@
+//! What a handle asks of the event loop.
+
+use libp2p::{PeerId, StreamProtocol};
+use tokio::sync::oneshot;
+
+use super::{
+    DialTarget,
+    error::NetworkError,
+    status::PeerInfo,
+    streams::{IncomingStreams, OpenReply},
+    wanted::DialReply,
+};
+
+#[derive(Debug)]
+pub enum Command {
+    Dial {
+        target: DialTarget,
+        reply: DialReply,
+    },
+    OpenStream {
+        peer: PeerId,
+        protocol: StreamProtocol,
+        reply: OpenReply,
+    },
+    Accept {
+        protocol: StreamProtocol,
+        reply: oneshot::Sender<Result<IncomingStreams, NetworkError>>,
+    },
+    ConnectedPeers {
+        reply: oneshot::Sender<Vec<PeerInfo>>,
+    },
+    Supports {
+        peer: PeerId,
+        protocol: StreamProtocol,
+        reply: oneshot::Sender<Option<bool>>,
+    },
+    Disconnect {
+        peer: PeerId,
+        reply: oneshot::Sender<()>,
+    },
+    Nudge,
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}

@@ -1,0 +1,156 @@
+//! What is stored here: telling what a CID is, and a file as a stream. The pure readers, fed from
+//! the store in windows of blocks.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::stream;
+
+use super::{ByteStream, Content, FileInfo, convert};
+use crate::{
+    content::{
+        block::{Block, Cid, DAG_PB},
+        dagpb::PbNode,
+        directory::{DirParams, Tree, TreeError},
+        mime,
+        path::TreePath,
+        profile::Profile,
+        read::{ReadStep, Reader},
+        unixfs::{Kind, UnixFs},
+        walk::{Leaves, Walk},
+    },
+    error::{Error, Result},
+    store::{Store, StoreError},
+};
+
+/// Blocks asked of the store at a time: with 1 MiB leaves, how much is held while reading.
+const WINDOW: usize = 4;
+/// Interior nodes asked of the store at a time, and leaves whose presence is asked for.
+const WALK_WINDOW: usize = 64;
+
+/// What `cid` is, if all of it is stored: every block of a file, every node of a directory (not what
+/// the directory names).
+pub(crate) async fn stored(store: &Store, cid: Cid) -> Result<Option<Content>> {
+    let Some(root) = block(store, &cid).await? else { return Ok(None) };
+    if is_directory(&root)? {
+        return entries(store, cid).await.map(|entries| entries.map(Content::Directory));
+    }
+    if !is_whole(store, cid).await? {
+        return Ok(None);
+    }
+    let mut reading = Reading::new(store.clone(), cid, Some(0..mime::SNIFF_LEN as u64))?;
+    let mut head = Vec::with_capacity(mime::SNIFF_LEN);
+    while let Some(piece) = reading.next().await? {
+        head.extend_from_slice(&piece);
+    }
+    let size = reading.reader.size().unwrap_or_default();
+    Ok(Some(Content::File(FileInfo { cid, size, mime_type: mime::sniff(&head).to_owned() })))
+}
+
+/// The bytes of `root` in order. An item that is an error ends the stream.
+pub(crate) fn read(store: Store, root: Cid) -> ByteStream {
+    let start = Reading::new(store, root, None);
+    Box::pin(stream::try_unfold(Some(start), |reading| async move {
+        let Some(reading) = reading else { return Ok(None) };
+        let mut reading = reading?;
+        let piece = reading.next().await?;
+        Ok(piece.map(|bytes| (bytes, Some(Ok(reading)))))
+    }))
+}
+
+struct Reading {
+    store: Store,
+    reader: Reader,
+}
+
+impl Reading {
+    fn new(store: Store, root: Cid, range: Option<std::ops::Range<u64>>) -> Result<Self> {
+        let reader = Reader::new(root, range).map_err(|error| convert::read_error(root, &error))?;
+        Ok(Self { store, reader })
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            match self.reader.next() {
+                ReadStep::Bytes(bytes) => return Ok(Some(bytes)),
+                ReadStep::Done => return Ok(None),
+                ReadStep::Wait => {
+                    let wants = self.reader.wants(WINDOW);
+                    for (cid, block) in wants.iter().zip(blocks(&self.store, &wants).await?) {
+                        let block = block.ok_or_else(|| convert::missing(cid))?;
+                        self.reader
+                            .supply(&block)
+                            .map_err(|error| convert::read_error(*cid, &error))?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The names and CIDs in one directory; `None` if a node of it is missing.
+async fn entries(store: &Store, cid: Cid) -> Result<Option<BTreeMap<String, Cid>>> {
+    let mut tree = Tree::open(cid, DirParams::from(Profile::default()));
+    loop {
+        match tree.entries(&TreePath::root()) {
+            Ok(entries) => return Ok(Some(entries.into_iter().collect())),
+            Err(TreeError::Need(cids)) => {
+                for block in blocks(store, &cids).await? {
+                    let Some(block) = block else { return Ok(None) };
+                    tree.supply(&block).map_err(|error| convert::tree_error(cid, error))?;
+                }
+            }
+            Err(error) => return Err(convert::tree_error(cid, error)),
+        }
+    }
+}
+
+/// Whether every block of the file is here. Only nodes that can have links are read.
+async fn is_whole(store: &Store, root: Cid) -> Result<bool> {
+    let mut walk =
+        Walk::new(root, Leaves::Skip).map_err(|error| convert::walk_error(root, &error))?;
+    while !walk.is_done() {
+        let wants = walk.wants(WALK_WINDOW);
+        for block in blocks(store, &wants).await? {
+            let Some(block) = block else { return Ok(false) };
+            walk.supply(&block).map_err(|error| convert::walk_error(root, &error))?;
+        }
+    }
+    let leaves: Vec<Cid> =
+        walk.into_found().into_iter().filter(|cid| cid.codec() != DAG_PB).collect();
+    for some in leaves.chunks(WALK_WINDOW) {
+        if store.has_many(some).await?.contains(&false) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_directory(root: &Block) -> Result<bool> {
+    if root.cid().codec() != DAG_PB {
+        return Ok(false);
+    }
+    let bad = |reason: String| Error::BadContent { cid: *root.cid(), reason };
+    let node = PbNode::decode(root.data()).map_err(|error| bad(error.to_string()))?;
+    let data = node.data.ok_or_else(|| bad("a node without UnixFS data".into()))?;
+    match UnixFs::decode(&data).map_err(|error| bad(error.to_string()))?.kind {
+        Kind::Directory | Kind::HamtShard => Ok(true),
+        Kind::File | Kind::Raw => Ok(false),
+        Kind::Symlink => Err(bad("it is a symbolic link".into())),
+    }
+}
+
+async fn block(store: &Store, cid: &Cid) -> Result<Option<Block>> {
+    Ok(blocks(store, std::slice::from_ref(cid)).await?.pop().flatten())
+}
+
+/// Reads blocks. A damaged one is taken out of the way, so that the next fetch brings it again.
+async fn blocks(store: &Store, cids: &[Cid]) -> Result<Vec<Option<Block>>> {
+    match store.get_many(cids).await {
+        Err(StoreError::Corrupt { cid }) => {
+            store.evict_corrupt(&cid).await?;
+            Err(Error::CorruptBlock { cid })
+        }
+        outcome => Ok(outcome?),
+    }
+}

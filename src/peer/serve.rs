@@ -1,0 +1,161 @@
+//! Answering peers: the whole tree to whom asks, and every file or directory that is stored here.
+
+use std::{collections::BTreeMap, io};
+
+use bytes::Bytes;
+use futures::{
+    AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _, stream::FuturesUnordered,
+};
+use libp2p::StreamProtocol;
+
+use super::{Content, TreeHandle, read};
+use crate::{
+    content::block::{Block, Cid},
+    error::Error,
+    exchange::webapp::{
+        FileEncoder, PROTOCOL, Request, RequestDecoder, STALL_TIMEOUT, WireError, encode_directory,
+        encode_failure,
+    },
+    network::{Network, NetworkError, Stream},
+    platform::{task, time},
+    store::Store,
+};
+
+/// Requests answered at a time; more wait in the network's queue, which has a bound of its own.
+const MAX_ANSWERS: usize = 64;
+/// Bytes of a request read at a time.
+const REQUEST_READ: usize = 1024;
+
+/// Answers requests until the network closes.
+pub(super) async fn serve(
+    network: &Network,
+    store: Store,
+    tree: TreeHandle,
+) -> Result<(), NetworkError> {
+    let mut incoming = network.accept(StreamProtocol::new(PROTOCOL)).await?;
+    task::spawn(async move {
+        let mut answers = FuturesUnordered::new();
+        loop {
+            if answers.len() >= MAX_ANSWERS {
+                answers.next().await;
+            }
+            futures::select_biased! {
+                () = answers.select_next_some() => {}
+                stream = incoming.next().fuse() => match stream {
+                    Some((peer, stream)) => {
+                        let (store, tree) = (&store, &tree);
+                        answers.push(async move {
+                            if let Err(error) = answer(stream, store, tree).await {
+                                tracing::debug!(%peer, %error, "a request for files was not answered");
+                            }
+                        });
+                    }
+                    None => break,
+                },
+            }
+        }
+    });
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum AnswerError {
+    #[error("the stream broke: {0}")]
+    Io(#[from] io::Error),
+    #[error("nothing was taken or sent for {} s", STALL_TIMEOUT.as_secs())]
+    Stalled,
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Content(#[from] Error),
+}
+
+/// Dropping the stream before its end resets it: the other side then knows that it has not all.
+async fn answer(mut stream: Stream, store: &Store, tree: &TreeHandle) -> Result<(), AnswerError> {
+    match request(&mut stream).await? {
+        Request::FileList => {
+            let message = tree.list().await?.encode()?;
+            send(&mut stream, &message).await?;
+        }
+        Request::File { cid } => content(&mut stream, store, cid).await?,
+    }
+    timed(stream.close()).await
+}
+
+async fn request(stream: &mut Stream) -> Result<Request, AnswerError> {
+    let mut decoder = RequestDecoder::new();
+    let mut buffer = [0; REQUEST_READ];
+    loop {
+        let len = timed(stream.read(&mut buffer)).await?;
+        if len == 0 {
+            decoder.end()?;
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        if let Some(request) = decoder.push(&buffer[..len])? {
+            return Ok(request);
+        }
+    }
+}
+
+async fn content(stream: &mut Stream, store: &Store, cid: Cid) -> Result<(), AnswerError> {
+    let fail = |reason: &str| encode_failure(&cid.to_string(), reason);
+    let (root, content) = match (store.get(&cid).await, read::stored(store, cid).await) {
+        (Ok(Some(root)), Ok(Some(content))) => (root, content),
+        // A shard below a sharded directory is not a directory of its own, but its node is wanted.
+        (Ok(Some(root)), Err(Error::BadContent { .. })) => {
+            (root, Content::Directory(BTreeMap::new()))
+        }
+        (Ok(_), Ok(_)) => return send(stream, &fail("not found")?).await,
+        (Err(error), _) => {
+            tracing::warn!(%cid, %error, "a block could not be read");
+            return send(stream, &fail("it cannot be read")?).await;
+        }
+        (_, Err(error)) => {
+            tracing::warn!(%cid, %error, "content could not be read");
+            return send(stream, &fail("it cannot be read")?).await;
+        }
+    };
+    match content {
+        Content::Directory(entries) => {
+            send(stream, &encode_directory(&cid, root.data(), &entries)?).await
+        }
+        Content::File(file) => send_file(stream, store, &root, file.size, &file.mime_type).await,
+    }
+}
+
+async fn send_file(
+    stream: &mut Stream,
+    store: &Store,
+    root: &Block,
+    size: u64,
+    mime_type: &str,
+) -> Result<(), AnswerError> {
+    let (mut encoder, head) = match FileEncoder::new(root.cid(), root.data(), size, mime_type) {
+        Ok(started) => started,
+        Err(error) => {
+            return send(stream, &encode_failure(&root.cid().to_string(), &error.to_string())?)
+                .await;
+        }
+    };
+    send(stream, &head).await?;
+    let mut pieces = read::read(store.clone(), *root.cid());
+    while let Some(piece) = pieces.next().await {
+        send(stream, &encoder.push(&piece?)?).await?;
+    }
+    send(stream, &encoder.finish()?).await
+}
+
+async fn send(stream: &mut Stream, bytes: &Bytes) -> Result<(), AnswerError> {
+    // In parts, so that the time-out is for progress, not for the whole.
+    for part in bytes.chunks(64 << 10) {
+        timed(stream.write_all(part)).await?;
+    }
+    timed(stream.flush()).await
+}
+
+async fn timed<T>(work: impl Future<Output = io::Result<T>>) -> Result<T, AnswerError> {
+    match time::timeout(STALL_TIMEOUT, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(AnswerError::Stalled),
+    }
+}

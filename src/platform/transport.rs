@@ -1,0 +1,126 @@
+//! The stack of transports: circuits first, the platform's own below.
+//!
+//! The relay's transport takes every address with `p2p-circuit` in it and base transports ignore
+//! what follows the part they know, so each base transport is wrapped to refuse what is not
+//! entirely its own.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId, Transport,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{
+            Boxed, DialOpts, ListenerId, TransportError, TransportEvent, timeout::TransportTimeout,
+        },
+        upgrade::Version,
+    },
+    identity::Keypair,
+    noise, relay, yamux,
+};
+
+use super::{imp, time::Duration};
+use crate::network::{
+    address::{self, Carrier},
+    config::MAX_STREAMS_PER_CONNECTION,
+};
+
+/// A transport that ends in an authenticated peer and a multiplexer.
+pub type PeerTransport = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// A transport cannot be set up on this platform.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TransportSetupError(pub String);
+
+/// Everything that this platform can dial, and circuits over it.
+pub fn transport(
+    keypair: &Keypair,
+    relay: relay::client::Transport,
+    timeout: Duration,
+) -> Result<PeerTransport, TransportSetupError> {
+    let circuits = secure(relay, keypair)?;
+    let base = imp::base_transport(keypair)?;
+    let either = circuits.or_transport(base).map(|either, _| either.into_inner());
+    Ok(TransportTimeout::new(either, timeout).boxed())
+}
+
+/// Noise and yamux over a transport of bytes.
+pub(super) fn secure<T>(
+    transport: T,
+    keypair: &Keypair,
+) -> Result<PeerTransport, TransportSetupError>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    let noise = noise::Config::new(keypair).map_err(|e| TransportSetupError(e.to_string()))?;
+    // The receive window grows by itself; only the number of streams bounds what a remote can make
+    // us hold.
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(MAX_STREAMS_PER_CONNECTION);
+    Ok(transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
+}
+
+/// Lets through only the addresses of these carriers.
+#[derive(Debug)]
+pub(super) struct Only<T> {
+    inner: T,
+    carriers: &'static [Carrier],
+}
+
+impl<T> Only<T> {
+    pub(super) fn new(carriers: &'static [Carrier], inner: T) -> Self {
+        Self { inner, carriers }
+    }
+
+    fn accepts(&self, address: &Multiaddr) -> bool {
+        address::carrier(address).is_some_and(|carrier| self.carriers.contains(&carrier))
+    }
+}
+
+impl<T: Transport + Unpin> Transport for Only<T> {
+    type Output = T::Output;
+    type Error = T::Error;
+    type ListenerUpgrade = T::ListenerUpgrade;
+    type Dial = T::Dial;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<Self::Error>> {
+        if !self.accepts(&address) {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        }
+        self.inner.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<Self::Error>> {
+        if !self.accepts(&address) {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        }
+        self.inner.dial(address, options)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
+        Pin::new(&mut self.inner).poll(cx)
+    }
+}

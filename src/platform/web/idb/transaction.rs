@@ -1,0 +1,150 @@
+//! One IndexedDB transaction, straight on web-sys. The crate `idb` makes three closures, two
+//! channels and a future for each request; here the requests of a transaction are issued together,
+//! and only the last one and the transaction itself are listened to, which is enough because
+//! requests of one transaction finish in order. The listeners are the `resolve` and `reject` of a
+//! promise, so the garbage collector owns them and nothing has to outlive anything.
+
+use js_sys::{Array, Object, Promise, Reflect, Uint8Array};
+use wasm_bindgen::{JsCast, JsValue, prelude::*};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Event, IdbObjectStore, IdbRequest, IdbTransaction};
+
+use super::{error, table_name};
+use crate::platform::database::{DatabaseError, DatabaseResult, Table};
+
+#[wasm_bindgen]
+extern "C" {
+    /// `IDBDatabase`, for the one call whose options web-sys still calls unstable.
+    type Connection;
+    #[wasm_bindgen(method, catch)]
+    fn transaction(
+        this: &Connection,
+        stores: &Array,
+        mode: &str,
+        options: &Object,
+    ) -> Result<IdbTransaction, JsValue>;
+}
+
+thread_local! {
+    /// An `add` of a key that exists is an answer here, not a reason to abort the transaction.
+    static TOLERATE_EXISTING: Closure<dyn Fn(Event)> = Closure::new(|event: Event| {
+        let request = event.target().and_then(|target| target.dyn_into::<IdbRequest>().ok());
+        if request.is_some_and(|request| existed(&request)) {
+            event.prevent_default();
+            event.stop_propagation();
+        }
+    });
+}
+
+/// How the browser makes a transaction durable before it reports it complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Read,
+    /// Given to the operating system: survives the browser, not a power cut.
+    Relaxed,
+    /// Flushed to the disk.
+    Strict,
+}
+
+pub struct Transaction {
+    inner: IdbTransaction,
+    /// Resolves when the transaction is complete, rejects when it is aborted.
+    end: JsFuture,
+}
+
+impl Transaction {
+    /// Starts now, before the future of the caller is first polled: transactions run in the order
+    /// in which they were started.
+    pub fn start(
+        database: &web_sys::IdbDatabase,
+        tables: impl IntoIterator<Item = Table>,
+        mode: Mode,
+    ) -> DatabaseResult<Self> {
+        let names: Array =
+            tables.into_iter().map(|table| JsValue::from_str(table_name(table))).collect();
+        let options = Object::new();
+        let (mode, durability) = match mode {
+            Mode::Read => ("readonly", "default"),
+            Mode::Relaxed => ("readwrite", "relaxed"),
+            Mode::Strict => ("readwrite", "strict"),
+        };
+        Reflect::set(&options, &"durability".into(), &durability.into())
+            .map_err(|thrown| error::from_js(&thrown))?;
+        let inner = database
+            .unchecked_ref::<Connection>()
+            .transaction(&names, mode, &options)
+            .map_err(|thrown| error::from_js(&thrown))?;
+        let end = Promise::new(&mut |resolve, reject| {
+            inner.set_oncomplete(Some(&resolve));
+            inner.set_onabort(Some(&reject));
+        });
+        TOLERATE_EXISTING.with(|handler| {
+            inner.set_onerror(Some(handler.as_ref().unchecked_ref()));
+        });
+        Ok(Self { inner, end: JsFuture::from(end) })
+    }
+
+    pub fn table(&self, table: Table) -> DatabaseResult<IdbObjectStore> {
+        self.inner.object_store(table_name(table)).map_err(|thrown| error::from_js(&thrown))
+    }
+
+    /// Waits for `last`, the request issued last, and with it for all before it. The transaction is
+    /// still open to more requests when this returns, if the task that waits is polled by the
+    /// microtask queue alone.
+    pub async fn answered(&mut self, last: &IdbRequest) -> DatabaseResult<()> {
+        let success = Promise::new(&mut |resolve, _| last.set_onsuccess(Some(&resolve)));
+        let mut success = JsFuture::from(success);
+        match futures::future::select(&mut success, &mut self.end).await {
+            futures::future::Either::Right((Err(_), _)) => Err(self.reason()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the transaction is complete: its writes are durable as [`Mode`] says.
+    pub async fn complete(self) -> DatabaseResult<()> {
+        let Self { inner, end } = self;
+        end.await.map(drop).map_err(|_| abort_reason(&inner))
+    }
+
+    pub fn abort(&self) {
+        let _ = self.inner.abort();
+    }
+
+    /// Aborts and waits until nothing of it is left.
+    pub async fn aborted(self) {
+        self.abort();
+        let _ = self.end.await;
+    }
+
+    fn reason(&self) -> DatabaseError {
+        abort_reason(&self.inner)
+    }
+}
+
+/// Whether a finished `add` failed because its key was there.
+pub fn existed(request: &IdbRequest) -> bool {
+    matches!(request.error(), Ok(Some(exception)) if exception.name() == "ConstraintError")
+}
+
+/// Copies a value or a binary key of the database into Rust memory.
+pub fn bytes(value: &JsValue) -> DatabaseResult<bytes::Bytes> {
+    let array = match value.dyn_ref::<Uint8Array>() {
+        Some(array) => array.clone(),
+        None if value.is_instance_of::<js_sys::ArrayBuffer>() => Uint8Array::new(value),
+        None => return Err(DatabaseError::Failed("a row that does not hold bytes".into())),
+    };
+    Ok(array.to_vec().into())
+}
+
+/// The result of a finished request; `None` for undefined.
+pub fn result(request: &IdbRequest) -> DatabaseResult<Option<JsValue>> {
+    let value = request.result().map_err(|thrown| error::from_js(&thrown))?;
+    Ok((!value.is_undefined()).then_some(value))
+}
+
+fn abort_reason(transaction: &IdbTransaction) -> DatabaseError {
+    match transaction.error() {
+        Some(exception) => error::from_exception(&exception),
+        None => DatabaseError::Failed("the browser aborted a transaction".into()),
+    }
+}

@@ -1,0 +1,147 @@
+//! A [`Batch`] in one readwrite transaction: first all questions (what [`Op::Expect`] compares, which
+//! keys of large values exist), then all writes, then one wait for the commit.
+
+use web_sys::{IdbObjectStore, IdbRequest};
+
+use super::{
+    Connection, error, js_bytes,
+    transaction::{Mode, Transaction, bytes, existed, result},
+};
+use crate::platform::database::{Batch, DatabaseError, DatabaseResult, Op, Table};
+
+/// From this size on, a value is sent to the browser only after its key was found absent; below,
+/// the failed write of a key that exists costs less than the question.
+const ASK_FIRST: usize = 32 << 10;
+
+pub struct Write {
+    transaction: Transaction,
+    stage: Stage,
+}
+
+enum Stage {
+    Asked(Vec<(Op, Option<IdbRequest>)>),
+    Issued(Vec<Outcome>),
+}
+
+/// What became of one [`Op::PutNew`].
+enum Outcome {
+    Existed,
+    Put,
+    Added(IdbRequest),
+}
+
+impl Write {
+    /// Starts the transaction, so that this batch comes before all that is asked for later.
+    pub fn begin(connection: &Connection, batch: Batch) -> DatabaseResult<Self> {
+        let mut tables: Vec<Table> = batch.iter().map(Op::table).collect();
+        tables.sort_unstable();
+        tables.dedup();
+        let transaction = connection.start(tables, durability(&batch))?;
+        match first_stage(&transaction, batch) {
+            Ok(stage) => Ok(Self { transaction, stage }),
+            Err(error) => {
+                // Or it would commit what was issued before the failure.
+                transaction.abort();
+                Err(error)
+            }
+        }
+    }
+
+    pub async fn finish(self) -> DatabaseResult<Vec<bool>> {
+        let Self { mut transaction, stage } = self;
+        let outcomes = match stage {
+            Stage::Issued(outcomes) => outcomes,
+            Stage::Asked(asked) => {
+                if let Some(last) = asked.iter().rev().find_map(|(_, question)| question.as_ref()) {
+                    transaction.answered(last).await?;
+                }
+                match issue(&transaction, asked) {
+                    Ok(outcomes) => outcomes,
+                    Err(error) => {
+                        transaction.aborted().await;
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        transaction.complete().await?;
+        let wrote = |outcome: &Outcome| match outcome {
+            Outcome::Existed => false,
+            Outcome::Put => true,
+            Outcome::Added(request) => !existed(request),
+        };
+        Ok(outcomes.iter().map(wrote).collect())
+    }
+}
+
+fn first_stage(transaction: &Transaction, batch: Batch) -> DatabaseResult<Stage> {
+    let mut asked = Vec::with_capacity(batch.len());
+    for op in batch {
+        let question = question(transaction, &op)?;
+        asked.push((op, question));
+    }
+    match asked.iter().any(|(_, question)| question.is_some()) {
+        true => Ok(Stage::Asked(asked)),
+        false => issue(transaction, asked).map(Stage::Issued),
+    }
+}
+
+fn question(transaction: &Transaction, op: &Op) -> DatabaseResult<Option<IdbRequest>> {
+    let ask: fn(&IdbObjectStore, &_) -> _ = match op {
+        Op::Expect { .. } => IdbObjectStore::get,
+        Op::PutNew { value, .. } if value.len() >= ASK_FIRST => IdbObjectStore::get_key,
+        _ => return Ok(None),
+    };
+    let store = transaction.table(op.table())?;
+    ask(&store, &js_bytes(op.key())).map(Some).map_err(|thrown| error::from_js(&thrown))
+}
+
+/// Issues the writes; the questions have been answered.
+fn issue(
+    transaction: &Transaction,
+    asked: Vec<(Op, Option<IdbRequest>)>,
+) -> DatabaseResult<Vec<Outcome>> {
+    for (op, question) in &asked {
+        if let (Op::Expect { value, .. }, Some(question)) = (op, question) {
+            let found = result(question)?.map(|value| bytes(&value)).transpose()?;
+            if found != *value {
+                return Err(DatabaseError::Conflict);
+            }
+        }
+    }
+    let mut outcomes = Vec::new();
+    for (op, question) in asked {
+        let store = transaction.table(op.table())?;
+        let issued = match op {
+            Op::Expect { .. } => continue,
+            Op::Delete { key, .. } => store.delete(&js_bytes(&key)),
+            Op::Put { key, value, .. } => store.put_with_key(&js_bytes(&value), &js_bytes(&key)),
+            Op::PutNew { key, value, .. } => match question {
+                Some(question) if result(&question)?.is_some() => {
+                    outcomes.push(Outcome::Existed);
+                    continue;
+                }
+                Some(_) => {
+                    outcomes.push(Outcome::Put);
+                    store.put_with_key(&js_bytes(&value), &js_bytes(&key))
+                }
+                None => {
+                    let added = store.add_with_key(&js_bytes(&value), &js_bytes(&key));
+                    outcomes.extend(added.iter().cloned().map(Outcome::Added));
+                    added
+                }
+            },
+        };
+        issued.map_err(|thrown| error::from_js(&thrown))?;
+    }
+    Ok(outcomes)
+}
+
+/// What names a root is flushed to the disk before it is reported; blocks that nothing names yet
+/// may be lost in a power cut together with whoever wanted them.
+fn durability(batch: &Batch) -> Mode {
+    match batch.iter().any(|op| op.table() == Table::Roots) {
+        true => Mode::Strict,
+        false => Mode::Relaxed,
+    }
+}

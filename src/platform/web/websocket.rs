@@ -1,0 +1,104 @@
+//! WebSocket for libp2p in a browser, in a page or a worker.
+//!
+//! Why not libp2p-websocket-websys: it calls a stream flushed only when `bufferedAmount` is 0, looks
+//! at that every 100 ms, and stops for good once the remote has sent more than 1 MiB ahead.
+//!
+//! A WebSocket has no back-pressure in either direction. Outbound there is `bufferedAmount`, without
+//! an event for its fall: a writer that has to wait looks at it by a short timer, and at every
+//! message, because a hidden page gets few timers and yamux answers what it has read. Inbound
+//! nothing can be done but to close a connection that sends more than we read.
+
+mod connection;
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{FutureExt, future::LocalBoxFuture};
+use libp2p::{
+    Multiaddr,
+    core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent},
+    multiaddr::Protocol,
+};
+use send_wrapper::SendWrapper;
+
+pub use connection::Connection;
+
+/// Dials; a browser cannot listen.
+#[derive(Debug, Default)]
+pub struct WebSocketTransport;
+
+/// Why there is no connection (any more), with the URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WebSocketError(String);
+
+impl Transport for WebSocketTransport {
+    type Output = Connection;
+    type Error = WebSocketError;
+    type ListenerUpgrade = futures::future::Pending<Result<Connection, WebSocketError>>;
+    type Dial = SendWrapper<LocalBoxFuture<'static, Result<Connection, WebSocketError>>>;
+
+    fn listen_on(
+        &mut self,
+        _: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<WebSocketError>> {
+        Err(TransportError::MultiaddrNotSupported(address))
+    }
+
+    fn remove_listener(&mut self, _: ListenerId) -> bool {
+        false
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<WebSocketError>> {
+        let Some(url) = url(&address).filter(|_| !options.role.is_listener()) else {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        };
+        Ok(SendWrapper::new(Connection::open(url).boxed_local()))
+    }
+
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, WebSocketError>> {
+        Poll::Pending
+    }
+}
+
+/// The URL of `/{ip4,ip6,dns,dns4,dns6}/../tcp/N/{ws,wss,tls/ws,tls/sni/../ws}[/p2p/..]`; `None` for
+/// anything else, above all for an address that goes on after that.
+fn url(address: &Multiaddr) -> Option<String> {
+    let mut protocols = address.iter();
+    let host = match protocols.next()? {
+        Protocol::Ip4(ip) => ip.to_string(),
+        Protocol::Ip6(ip) => format!("[{ip}]"),
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => name.into_owned(),
+        _ => return None,
+    };
+    let Protocol::Tcp(port) = protocols.next()? else { return None };
+    let (scheme, path) = match protocols.next()? {
+        Protocol::Ws(path) => ("ws", path),
+        Protocol::Wss(path) => ("wss", path),
+        Protocol::Tls => match protocols.next()? {
+            Protocol::Ws(path) => ("wss", path),
+            Protocol::Sni(_) => match protocols.next()? {
+                Protocol::Ws(path) => ("wss", path),
+                _ => return None,
+            },
+            _ => return None,
+        },
+        _ => return None,
+    };
+    match (protocols.next(), protocols.next()) {
+        (None, _) | (Some(Protocol::P2p(_)), None) => {
+            Some(format!("{scheme}://{host}:{port}{path}"))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,192 @@
+// Chromium, and a peer in a page of it. Every peer has a browser context of its own: no shared storage,
+// no shared connection.
+
+import { accessSync } from 'node:fs';
+import path from 'node:path';
+import { chromium } from 'playwright-core';
+
+/** QUIC stays on: WebTransport needs it. */
+const SWITCHES = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+export function chromiumPath() {
+  const named = process.env.TABPEER_CHROMIUM;
+  if (named) return named;
+  for (const folder of (process.env.PATH ?? '').split(path.delimiter)) {
+    for (const name of ['chromium', 'chromium-browser', 'google-chrome']) {
+      try {
+        accessSync(path.join(folder, name));
+        return path.join(folder, name);
+      } catch {
+        // The next one.
+      }
+    }
+  }
+  throw new Error('no Chromium on PATH: run `cargo xtask setup` or set TABPEER_CHROMIUM');
+}
+
+export function launch(options = {}) {
+  return chromium.launch({ executablePath: chromiumPath(), headless: true, ...options, args: [...SWITCHES, ...(options.args ?? [])] });
+}
+
+/** A browser whose storage is on disk, as a visitor's is. */
+export function launchPersistent(profile, options = {}) {
+  return chromium.launchPersistentContext(profile, {
+    executablePath: chromiumPath(),
+    headless: true,
+    ...options,
+    args: [...SWITCHES, ...(options.args ?? [])],
+  });
+}
+
+/** What a call in the page failed with. */
+export class PageFailure extends Error {
+  constructor({ name, code, message }) {
+    super(message);
+    this.name = name;
+    this.code = code;
+  }
+}
+
+/** Transports that a page opened to the outside, as the browser itself reports them. */
+export async function watchTransports(page) {
+  const opened = [];
+  const session = await page.context().newCDPSession(page);
+  session.on('Network.webSocketCreated', ({ url }) => opened.push({ transport: 'ws', url }));
+  session.on('Network.webTransportCreated', ({ url }) => opened.push({ transport: 'webtransport', url }));
+  await session.send('Network.enable');
+  return opened;
+}
+
+/** A page that runs a peer, driven from here. */
+export class PeerPage {
+  /** Opens the test page in a context and connects a peer there. */
+  static async open(context, origin, options) {
+    const peer = await PeerPage.load(context, origin);
+    await peer.connect(options);
+    return peer;
+  }
+
+  /** Opens the test page without a peer. */
+  static async load(context, origin) {
+    const peer = new PeerPage();
+    peer.page = await context.newPage();
+    peer.problems = [];
+    peer.page.on('pageerror', (error) => peer.problems.push(`uncaught: ${error.message}`));
+    peer.page.on('console', (message) => {
+      // A panic in the wasm is reported there and nowhere else.
+      if (message.type() === 'error' && /panicked|unreachable/.test(message.text())) peer.problems.push(message.text());
+      if (process.env.TABPEER_CONSOLE) console.error(`[page] ${message.type()}: ${message.text()}`);
+    });
+    peer.transports = await watchTransports(peer.page);
+    await peer.page.goto(new URL('/peer.html', origin).href);
+    return peer;
+  }
+
+  /** `options` as the package takes them; the peer becomes `peer` in later calls. */
+  async connect(options = {}) {
+    const known = await this.attempt(async (_, options) => {
+      const { connect } = await import('tabpeer');
+      globalThis.peer = await connect(options);
+      return { peerID: peer.peerID, peerKey: peer.peerKey };
+    }, options);
+    Object.assign(this, known);
+    return this;
+  }
+
+  /**
+   * Runs `body(peer, argument)` in the page. Its result must be JSON; what it throws is a PageFailure
+   * with the code. As text of the debugger it is not subject to the page's own policy.
+   */
+  async attempt(body, argument) {
+    const outcome = await this.page.evaluate(`(async () => {
+      try {
+        return { value: await (${body})(globalThis.peer, ${JSON.stringify(argument) ?? 'undefined'}) };
+      } catch (error) {
+        return { failure: { name: String(error?.name), code: error?.code, message: String(error?.message ?? error) } };
+      }
+    })()`);
+    if (outcome.failure) throw new PageFailure(outcome.failure);
+    return outcome.value;
+  }
+
+  /** Stores files of this machine, each handed to the page as a real `File`. */
+  async storeFiles(files, options) {
+    const stored = {};
+    for (const [to, from] of Object.entries(files)) {
+      await this.page.setInputFiles('#files', from);
+      stored[to] = await this.attempt(
+        (peer, { to, options }) => peer.storeFile(to, document.querySelector('#files').files[0], options),
+        { to, options },
+      );
+    }
+    return stored;
+  }
+
+  /** Gets a file and says what arrived, with its SHA-256 instead of its bytes. */
+  get(cid, from, options) {
+    return this.attempt(
+      async (peer, { cid, from, options }) => {
+        const started = performance.now();
+        const events = [];
+        const found = await peer.getFile(cid, from, { ...options, onProgress: (progress) => events.push(progress) });
+        const seconds = (performance.now() - started) / 1000;
+        if (found.type !== 'file') return found;
+        const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', found.bytes));
+        const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+        return { type: found.type, mimeType: found.mimeType, size: found.size, sha256, seconds, progress: events.at(-1) };
+      },
+      { cid, from, options },
+    );
+  }
+
+  list(peerID) {
+    return this.attempt((peer, peerID) => peer.listFiles(peerID), peerID);
+  }
+
+  /** Proof that the peer is alive: it stores and reads back. */
+  async works() {
+    const text = `still here ${Math.random()}`;
+    const back = await this.attempt(async (peer, text) => {
+      const { fileCid } = await peer.storeFile('probe/alive.txt', text);
+      const found = await peer.getFile(fileCid);
+      await peer.removeFile('probe');
+      return found.text();
+    }, text);
+    if (back !== text) throw new Error(`stored "${text}", got "${back}"`);
+    if (this.problems.length > 0) throw new Error(`the page reported: ${this.problems.join('; ')}`);
+  }
+
+  /** Bytes in all records of this origin's databases, whatever their layout. */
+  storedBytes() {
+    return this.attempt(async () => {
+      let total = 0;
+      const done = (request) =>
+        new Promise((resolve, reject) => {
+          request.onsuccess = () => resolve(request.result);
+          request.onerror = () => reject(request.error);
+        });
+      for (const { name } of await indexedDB.databases()) {
+        const database = await done(indexedDB.open(name));
+        for (const store of database.objectStoreNames) {
+          const records = await done(database.transaction(store).objectStore(store).getAll());
+          for (const record of records) total += record?.byteLength ?? record?.size ?? 0;
+        }
+        database.close();
+      }
+      return total;
+    });
+  }
+
+  /** Waits until `condition(peer)` holds in the page. */
+  until(condition, argument, timeout = 60_000) {
+    const wrapped = `(async () => (${condition})(globalThis.peer, ${JSON.stringify(argument) ?? 'undefined'}))()`;
+    return this.page.waitForFunction(wrapped, undefined, { timeout, polling: 100 });
+  }
+}

@@ -1,0 +1,126 @@
+//! The database's own contract.
+
+use bytes::Bytes;
+use tabpeer::platform::database::{DatabaseError, Op, Table};
+
+use super::fixture::Place;
+
+const TABLE: Table = Table::Meta;
+
+fn put(key: &'static str, value: impl Into<Bytes>) -> Op {
+    Op::Put { table: TABLE, key: key.into(), value: value.into() }
+}
+
+fn put_new(key: &'static str, value: impl Into<Bytes>) -> Op {
+    Op::PutNew { table: TABLE, key: key.into(), value: value.into() }
+}
+
+fn expect(key: &'static str, value: Option<&'static str>) -> Op {
+    Op::Expect { table: TABLE, key: key.into(), value: value.map(Bytes::from) }
+}
+
+pub async fn batches_are_all_or_nothing(place: &impl Place) {
+    let database = place.open().await;
+    database.write(vec![put("a", "1"), put("b", "2")]).await.expect("written");
+    let good = vec![
+        expect("a", Some("1")),
+        expect("c", None),
+        put("a", "3"),
+        Op::Delete { table: TABLE, key: "b".into() },
+    ];
+    assert_eq!(database.write(good).await, Ok(vec![]));
+    for wrong in [expect("a", None), expect("a", Some("1")), expect("zz", Some("3"))] {
+        let batch = vec![put("a", "4"), put_new("d", "5"), wrong, put("e", "6")];
+        assert_eq!(database.write(batch).await, Err(DatabaseError::Conflict));
+    }
+    let keys = ["a", "b", "c", "d", "e"].map(Bytes::from).to_vec();
+    let values = database.get_many(TABLE, keys.clone()).await.expect("read");
+    assert_eq!(values, [Some("3".into()), None, None, None, None]);
+    let has = database.has_many(TABLE, keys).await.expect("read");
+    assert_eq!(has, [true, false, false, false, false]);
+    assert_eq!(database.write(vec![]).await, Ok(vec![]));
+    assert_eq!(database.get_many(TABLE, vec![]).await, Ok(vec![]));
+    database.close().await;
+}
+
+pub async fn put_new_reports_what_it_wrote(place: &impl Place) {
+    let database = place.open().await;
+    let (small, large) = (Bytes::from_static(b"s"), Bytes::from(vec![7; 100_000]));
+    let first = vec![put_new("s", small.clone()), put_new("l", large.clone())];
+    assert_eq!(database.write(first).await, Ok(vec![true, true]));
+    let again = vec![
+        put_new("l", vec![8; 100_000]),
+        put("x", "y"),
+        put_new("s", "other"),
+        put_new("new", "n"),
+        put_new("large", large.clone()),
+        put_new("empty", ""),
+    ];
+    assert_eq!(database.write(again).await, Ok(vec![false, false, true, true, true]));
+    let keys = ["s", "l", "x", "new", "large", "empty"].map(Bytes::from).to_vec();
+    let expected = [small, large.clone(), "y".into(), "n".into(), large, Bytes::new()];
+    let values = database.get_many(TABLE, keys).await.expect("read");
+    assert_eq!(values, expected.map(Some));
+    let only_known = vec![put_new("s", "other"), put_new("new", "other")];
+    assert_eq!(database.write(only_known).await, Ok(vec![false, false]));
+    database.close().await;
+}
+
+pub async fn keys_come_in_order_and_in_pages(place: &impl Place) {
+    let database = place.open().await;
+    let keys: [&[u8]; 6] = [&[], &[0], &[0, 0], &[1, 0xff], &[0x7f], &[0xff, 1]];
+    let put = |key: &&'static [u8]| Op::Put {
+        table: Table::Roots,
+        key: Bytes::from_static(key),
+        value: "v".into(),
+    };
+    database.write(keys.iter().rev().map(put).collect()).await.expect("written");
+    let other = Op::Put { table: Table::Refs, key: "elsewhere".into(), value: "v".into() };
+    database.write(vec![other]).await.expect("written");
+    let mut found = Vec::new();
+    loop {
+        let page = database.keys(Table::Roots, found.last().cloned(), 4).await.expect("keys");
+        assert!(page.len() <= 4);
+        if page.is_empty() {
+            break;
+        }
+        found.extend(page);
+    }
+    assert_eq!(found, keys.map(Bytes::from_static));
+    database.close().await;
+}
+
+pub async fn calls_take_effect_in_their_order(place: &impl Place) {
+    let database = place.open().await;
+    // None of these is polled before all are made.
+    let large = |byte| Bytes::from(vec![byte; 50_000]);
+    let first = database.write(vec![put_new("k", large(1))]);
+    let second = database.write(vec![put_new("k", large(2))]);
+    let read = database.get_many(TABLE, vec!["k".into()]);
+    let delete = database.write(vec![Op::Delete { table: TABLE, key: "k".into() }]);
+    let third = database.write(vec![put_new("k", large(3))]);
+    let unpolled = database.write(vec![put("unpolled", "1")]);
+    drop(unpolled);
+    assert_eq!(third.await, Ok(vec![true]));
+    assert_eq!(read.await, Ok(vec![Some(large(1))]));
+    assert_eq!((first.await, second.await), (Ok(vec![true]), Ok(vec![false])));
+    assert_eq!(delete.await, Ok(vec![]));
+    let last = database.get_many(TABLE, vec!["k".into(), "unpolled".into()]).await;
+    assert_eq!(last, Ok(vec![Some(large(3)), Some("1".into())]));
+    database.close().await;
+}
+
+pub async fn a_closed_database_says_so(place: &impl Place) {
+    let database = place.open().await;
+    let write = database.write(vec![put("k", "v")]);
+    database.close().await;
+    assert_eq!(write.await, Ok(vec![]), "what was started before is finished");
+    let late = database.write(vec![put("late", "v")]).await;
+    assert!(matches!(late, Err(DatabaseError::Closed(_))), "{late:?}");
+    let late = database.get_many(TABLE, vec!["k".into()]).await;
+    assert!(matches!(late, Err(DatabaseError::Closed(_))), "{late:?}");
+    let again = place.open().await;
+    let values = again.get_many(TABLE, vec!["k".into(), "late".into()]).await;
+    assert_eq!(values, Ok(vec![Some("v".into()), None]));
+    again.close().await;
+}

@@ -1,0 +1,189 @@
+//! Databases that can be opened again, made to fail and asked what was done to them; blocks.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use cid::{Cid, Version};
+use tabpeer::{
+    content::{
+        block::{Block, DAG_PB, RAW},
+        dagpb::{PbLink, PbNode},
+    },
+    platform::{
+        BoxFuture,
+        database::{Batch, Database, DatabaseError, DatabaseResult, Table, Usage},
+    },
+    store::{RootChange, Session, Store, StoreError},
+};
+
+/// Where a database is: it can be opened any number of times, also at once.
+#[allow(async_fn_in_trait, reason = "a test does not care whether it is Send")]
+pub trait Place {
+    async fn open(&self) -> Arc<dyn Database>;
+}
+
+pub async fn open_store(place: &impl Place) -> Store {
+    Store::open(place.open().await).await.expect("the store opens")
+}
+
+/// Ends `store` as a careful program does, opens it again and checks it; returns how many blocks
+/// there are.
+pub async fn close_and_count(store: Store, place: &impl Place) -> u64 {
+    store.close().await;
+    let store = open_store(place).await;
+    let blocks = assert_clean(&store).await;
+    store.close().await;
+    blocks
+}
+
+pub async fn assert_clean(store: &Store) -> u64 {
+    let audit = store.check().await.expect("check");
+    assert!(audit.is_clean(), "{audit:?}");
+    audit.blocks
+}
+
+/// A raw block of `len` bytes that `seed` tells from all others.
+pub fn leaf(seed: u64, len: usize) -> Block {
+    let mut data = vec![seed as u8; len.max(8)];
+    data[..8].copy_from_slice(&seed.to_be_bytes());
+    Block::encode(Version::V1, RAW, data.into())
+}
+
+pub fn leaves(seeds: std::ops::Range<u64>) -> Vec<Block> {
+    seeds.map(|seed| leaf(seed, 100)).collect()
+}
+
+pub fn node<'b>(children: impl IntoIterator<Item = &'b Block>) -> Block {
+    node_of(children.into_iter().map(|block| *block.cid()))
+}
+
+pub fn node_of(children: impl IntoIterator<Item = Cid>) -> Block {
+    let link = |(at, cid)| PbLink { cid, name: format!("{at:05}"), tsize: 0 };
+    let node = PbNode {
+        links: children.into_iter().enumerate().map(link).collect(),
+        data: Some(Bytes::from_static(&[8, 1])),
+    };
+    Block::encode(Version::V1, DAG_PB, node.encode())
+}
+
+pub async fn session_with<'b>(
+    store: &Store,
+    blocks: impl IntoIterator<Item = &'b Block>,
+) -> Session {
+    let mut session = store.session();
+    for block in blocks {
+        session.put(block.clone()).await.expect("put");
+    }
+    session
+}
+
+pub fn change(name: &str, expected: Option<&Block>, new: Option<&Block>) -> RootChange {
+    let cid = |block: Option<&Block>| block.map(|block| *block.cid());
+    RootChange { name: name.into(), expected: cid(expected), new: cid(new) }
+}
+
+pub async fn set_root(
+    store: &Store,
+    blocks: impl IntoIterator<Item = &Block>,
+    name: &str,
+    new: &Block,
+) -> Result<(), StoreError> {
+    let session = session_with(store, blocks).await;
+    store.commit(vec![session], vec![change(name, None, Some(new))]).await
+}
+
+pub async fn remove_root(store: &Store, name: &str, old: &Block) {
+    store.commit(vec![], vec![change(name, Some(old), None)]).await.expect("remove");
+}
+
+pub async fn has(store: &Store, block: &Block) -> bool {
+    store.has(block.cid()).await.expect("has")
+}
+
+pub async fn has_all(store: &Store, blocks: &[Block]) -> bool {
+    let cids: Vec<Cid> = blocks.iter().map(|block| *block.cid()).collect();
+    store.has_many(&cids).await.expect("has").into_iter().all(|has| has)
+}
+
+pub fn key(block: &Block) -> Bytes {
+    Cid::new_v1(block.cid().codec(), *block.cid().hash()).to_bytes().into()
+}
+
+/// A database that counts what it is asked and fails when told to.
+#[derive(Clone)]
+pub struct Probe {
+    inner: Arc<dyn Database>,
+    /// Keys asked for and operations written.
+    cost: Arc<AtomicU64>,
+    failure: Arc<Mutex<Option<DatabaseError>>>,
+}
+
+impl Probe {
+    pub fn new(inner: Arc<dyn Database>) -> Self {
+        Self { inner, cost: Arc::default(), failure: Arc::default() }
+    }
+
+    /// What was asked since the last call.
+    pub fn take_cost(&self) -> u64 {
+        self.cost.swap(0, Ordering::Relaxed)
+    }
+
+    /// Every write that puts a block fails with `failure` until further notice.
+    pub fn fail(&self, failure: Option<DatabaseError>) {
+        *self.failure.lock().expect("lock") = failure;
+    }
+
+    fn count(&self, keys: usize) {
+        self.cost.fetch_add(keys as u64, Ordering::Relaxed);
+    }
+}
+
+impl Database for Probe {
+    fn get_many(
+        &self,
+        table: Table,
+        keys: Vec<Bytes>,
+    ) -> BoxFuture<DatabaseResult<Vec<Option<Bytes>>>> {
+        self.count(keys.len());
+        self.inner.get_many(table, keys)
+    }
+
+    fn has_many(&self, table: Table, keys: Vec<Bytes>) -> BoxFuture<DatabaseResult<Vec<bool>>> {
+        self.count(keys.len());
+        self.inner.has_many(table, keys)
+    }
+
+    fn keys(
+        &self,
+        table: Table,
+        after: Option<Bytes>,
+        limit: u32,
+    ) -> BoxFuture<DatabaseResult<Vec<Bytes>>> {
+        self.inner.keys(table, after, limit)
+    }
+
+    fn write(&self, batch: Batch) -> BoxFuture<DatabaseResult<Vec<bool>>> {
+        use tabpeer::platform::database::Op;
+        self.count(batch.len());
+        let puts =
+            batch.iter().any(|op| op.table() == Table::Blocks && !matches!(op, Op::Delete { .. }));
+        match &*self.failure.lock().expect("lock") {
+            Some(failure) if puts => {
+                let failure = failure.clone();
+                Box::pin(async move { Err(failure) })
+            }
+            _ => self.inner.write(batch),
+        }
+    }
+
+    fn usage(&self) -> BoxFuture<DatabaseResult<Usage>> {
+        self.inner.usage()
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        self.inner.close()
+    }
+}

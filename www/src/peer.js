@@ -1,0 +1,83 @@
+// Owns the peer of this tab: opens it, watches whether it is connected, tells the views.
+//
+// The package reconnects by itself; this module only makes its state visible.
+
+import { connect } from 'tabpeer';
+
+/** How often `connected` is looked at, in milliseconds. */
+const WATCH = 1000;
+
+/** Emits `state` whenever `state` changed and `tree` whenever the tree of files did. */
+class PagePeer extends EventTarget {
+  /** 'starting' | 'online' | 'offline' | 'failed' */
+  state = 'starting';
+  client = undefined;
+  #wasOnline = false;
+
+  async start() {
+    // ?relay=… (an URL or multiaddr, may be repeated) for a page that no relay serves.
+    const relays = new URLSearchParams(location.search).getAll('relay');
+    try {
+      this.client = await connect(relays.length > 0 ? { relays } : {});
+    } catch (error) {
+      this.#enter('failed');
+      throw error;
+    }
+    this.#watch();
+    setInterval(() => this.#watch(), WATCH);
+    for (const event of ['online', 'offline']) addEventListener(event, () => this.#watch());
+    document.addEventListener('visibilitychange', () => this.#watch());
+    addEventListener('pagehide', (event) => {
+      if (!event.persisted) this.client.close();
+    });
+  }
+
+  /** What the status says in words. */
+  get description() {
+    switch (this.state) {
+      case 'starting':
+        return 'starting…';
+      case 'online':
+        return 'connected';
+      case 'offline':
+        return this.#wasOnline ? 'offline, reconnecting…' : 'offline, looking for a relay…';
+      default:
+        return 'not running';
+    }
+  }
+
+  async storeFile(path, content, options) {
+    const stored = await this.client.storeFile(path, content, options);
+    this.#treeChanged();
+    return stored;
+  }
+
+  async createDirectory(path) {
+    const made = await this.client.createDirectory(path);
+    this.#treeChanged();
+    return made;
+  }
+
+  async removeFile(path) {
+    const removed = await this.client.removeFile(path);
+    this.#treeChanged();
+    return removed;
+  }
+
+  #watch() {
+    this.#enter(this.client.connected ? 'online' : 'offline');
+  }
+
+  #enter(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.#wasOnline ||= state === 'online';
+    this.dispatchEvent(new Event('state'));
+  }
+
+  #treeChanged() {
+    this.dispatchEvent(new Event('tree'));
+  }
+}
+
+export const peer = new PagePeer();

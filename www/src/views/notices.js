@@ -1,0 +1,30 @@
+// Problems, in words a person understands, until they are put away.
+
+import { byId, element } from '../dom.js';
+import { explain } from '../errors.js';
+
+/** Older problems make room. */
+const SHOWN = 4;
+
+/** Shows a failure; `what` says what was being done. An abort is no failure. */
+export function problem(error, what) {
+  if (error?.name === 'AbortError') return;
+  const notices = byId('notices');
+  notices.append(element('div', { class: 'notice' }, describe(error, what), dismiss()));
+  while (notices.children.length > SHOWN) notices.firstElementChild.remove();
+}
+
+/** The same words for a place of one's own. */
+export function describe(error, what) {
+  const { sentence, technical } = explain(error);
+  const text = element('div', { class: 'problem' }, element('p', {}, [what, sentence].filter(Boolean).join(' ')));
+  if (technical) {
+    text.append(element('details', {}, element('summary', {}, 'Details'), element('code', {}, technical)));
+  }
+  return text;
+}
+
+function dismiss() {
+  const onclick = (event) => event.currentTarget.parentElement.remove();
+  return element('button', { type: 'button', class: 'plain', 'aria-label': 'Dismiss', onclick }, '×');
+}

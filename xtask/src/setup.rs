@@ -1,0 +1,197 @@
+//! Installs what the other commands need, each part only when it is missing.
+//!
+//! Every command asks for the parts it uses, so a fresh clone needs no separate step, and a second
+//! run costs a few file look-ups.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::workspace::{cache, cargo, locked_version, root};
+use crate::{Result, process};
+
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// A download that timed out is tried again this often.
+const ATTEMPTS: u32 = 4;
+
+/// The oldest Node.js whose test runner and `Blob` the tests can use.
+const NODE: u32 = 20;
+
+/// Everything, for `cargo xtask setup`.
+pub fn everything() -> Result<()> {
+    wasm_target()?;
+    println!("wasm target: {WASM}");
+    println!("wasm-bindgen: {}", wasm_bindgen()?.display());
+    npm("tests")?;
+    npm("www")?;
+    println!("npm packages: tests, www");
+    let browser = browser()?;
+    println!("browser: {}, {}", browser.chromium.display(), browser.driver.display());
+    Ok(())
+}
+
+/// The standard library for wasm.
+pub fn wasm_target() -> Result<()> {
+    let mut rustc = Command::new("rustc");
+    rustc.current_dir(root()).args(["--print", "target-libdir", "--target", WASM]);
+    if process::capture(&mut rustc).is_ok_and(|folder| Path::new(folder.trim()).is_dir()) {
+        return Ok(());
+    }
+    retry(&format!("adding the target {WASM}"), || {
+        let mut rustup = Command::new("rustup");
+        rustup.current_dir(root()).args(["target", "add", WASM]);
+        rustup
+    })
+}
+
+/// The folder with `wasm-bindgen` and `wasm-bindgen-test-runner`, of exactly the locked version.
+pub fn wasm_bindgen() -> Result<PathBuf> {
+    let version = locked_version("wasm-bindgen")?;
+    let folder = cache()?.join(format!("wasm-bindgen-{version}"));
+    let programs = folder.join("bin");
+    let complete = ["wasm-bindgen", "wasm-bindgen-test-runner"]
+        .iter()
+        .all(|program| programs.join(program).is_file());
+    if !complete {
+        retry(
+            &format!("installing wasm-bindgen-cli {version} (once, about five minutes)"),
+            || {
+                let mut install = cargo();
+                install.args(["install", "wasm-bindgen-cli", "--locked", "--force"]);
+                install.args(["--version", &format!("={version}")]).arg("--root").arg(&folder);
+                // Its build must not be mixed up with the clone's own flags and directories.
+                install.current_dir("/").env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
+                install
+            },
+        )?;
+    }
+    Ok(programs)
+}
+
+/// The packages of one folder's lock file, installed once per content of that file.
+pub fn npm(folder: &str) -> Result<()> {
+    node()?;
+    let folder = root().join(folder);
+    let lock = std::fs::read(folder.join("package-lock.json"))?;
+    let stamp = folder.join("node_modules/.tabpeer-installed");
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    retry(&format!("npm ci in {}", folder.display()), || {
+        let mut npm = Command::new("npm");
+        npm.current_dir(&folder).args(["ci", "--no-audit", "--no-fund"]);
+        npm
+    })?;
+    Ok(std::fs::write(stamp, lock)?)
+}
+
+/// Node.js itself is the one thing that is asked for, not installed.
+pub fn node() -> Result<()> {
+    let version = process::capture(Command::new("node").arg("--version"))
+        .map_err(|error| format!("Node.js {NODE} or later with npm is needed: {error}"))?;
+    match major_version(&version) {
+        Some(major) if major >= NODE => Ok(()),
+        _ => Err(format!("Node.js {NODE} or later is needed, this is {}", version.trim()).into()),
+    }
+}
+
+/// The browser that the tests drive.
+pub struct Browser {
+    pub chromium: PathBuf,
+    pub driver: PathBuf,
+}
+
+impl Browser {
+    /// Tells a child where the browser is.
+    pub fn name_in(&self, command: &mut Command) {
+        command.env("TABPEER_CHROMIUM", &self.chromium).env("CHROMEDRIVER", &self.driver);
+    }
+}
+
+/// Finds Chromium and its driver, or installs Debian's.
+pub fn browser() -> Result<Browser> {
+    if let Some(browser) = find_browser() {
+        return Ok(browser);
+    }
+    if on_path("apt-get").is_some() {
+        let administrator: &[&str] = if rustix::process::geteuid().is_root() {
+            &["apt-get"]
+        } else if process::succeeds(Command::new("sudo").args(["-n", "true"])) {
+            &["sudo", "-n", "apt-get"]
+        } else {
+            &[]
+        };
+        if let Some((program, first)) = administrator.split_first() {
+            let apt = |arguments: &[&str]| {
+                let mut command = Command::new(program);
+                command.args(first).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+                command
+            };
+            retry("apt-get update", || apt(&["update", "-q"]))?;
+            retry("installing chromium and chromium-driver", || {
+                apt(&[
+                    "install",
+                    "-q",
+                    "-y",
+                    "--no-install-recommends",
+                    "chromium",
+                    "chromium-driver",
+                ])
+            })?;
+        }
+    }
+    find_browser().ok_or_else(|| {
+        "Chromium and chromedriver are needed: install them (Debian: `apt-get install chromium \
+         chromium-driver`) or name them in TABPEER_CHROMIUM and TABPEER_CHROMEDRIVER"
+            .into()
+    })
+}
+
+fn find_browser() -> Option<Browser> {
+    let find = |variable: &str, names: &[&str]| match std::env::var_os(variable) {
+        Some(path) => Some(PathBuf::from(path)),
+        None => names.iter().find_map(|name| on_path(name)),
+    };
+    Some(Browser {
+        chromium: find("TABPEER_CHROMIUM", &["chromium", "chromium-browser", "google-chrome"])?,
+        driver: find("TABPEER_CHROMEDRIVER", &["chromedriver"])?,
+    })
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn retry(title: &str, command: impl Fn() -> Command) -> Result<()> {
+    let mut attempt = 1;
+    loop {
+        match process::run(title, &mut command()) {
+            Ok(()) => return Ok(()),
+            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Err(error) => {
+                let pause = Duration::from_secs(2 << attempt);
+                println!("{error}; trying again in {} s", pause.as_secs());
+                thread::sleep(pause);
+                attempt += 1;
+            }
+        }
+    }
+}
+
+fn major_version(text: &str) -> Option<u32> {
+    text.trim().trim_start_matches('v').split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_major_version() {
+        assert_eq!(major_version("v20.20.2\n"), Some(20));
+        assert_eq!(major_version("what"), None);
+    }
+}
