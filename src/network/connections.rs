@@ -73,7 +73,7 @@ impl Connections {
                 (address.clone(), Some(Circuit { relay, limit, outbound: true }))
             }
             ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => {
-                let relay = address::relay_of(local_addr);
+                let relay = address::relay_of(local_addr).or_else(|| self.relay_at(local_addr));
                 let pending = self.inbound_limits.iter().position(|(source, _)| *source == peer);
                 let limit = pending
                     .and_then(|at| self.inbound_limits.remove(at))
@@ -110,6 +110,16 @@ impl Connections {
                 circuit.limit = Some(limit);
             }
         }
+    }
+
+    /// The relay of a circuit whose address does not name it, because it was dialled without its id.
+    fn relay_at(&self, circuit: &Multiaddr) -> Option<PeerId> {
+        let (address, _) = address::split_circuit(circuit)?;
+        let at = |c: &Connection| {
+            c.circuit.is_none() && address::without_peer(c.address.clone()) == address
+        };
+        let found = self.peers.iter().find(|(_, peer)| peer.connections.iter().any(at));
+        found.map(|(peer, _)| *peer)
     }
 
     pub fn inbound_limit(&mut self, source: PeerId, limit: CircuitLimit) {

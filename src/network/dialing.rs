@@ -45,9 +45,8 @@ impl EventLoop {
         if let Some(connection) = self.connections.best(peer) {
             return self.serve(peer, connection, waiter);
         }
-        if self.wanted.add(peer, given, waiter) {
-            self.pursue(peer);
-        }
+        self.wanted.add(peer, given, waiter);
+        self.pursue(peer);
     }
 
     pub(super) fn serve(&mut self, peer: PeerId, connection: ConnectionId, waiter: Waiter) {
@@ -72,13 +71,13 @@ impl EventLoop {
         if want.dial.is_some() {
             return;
         }
-        let first = want.tried.is_empty();
         let given = want.given.drain(..).map(address::without_peer);
         let mut addresses: Vec<Multiaddr> = given.collect();
         addresses.extend(candidates);
         addresses.retain(|address| !want.tried.contains(address));
 
-        if first || !addresses.is_empty() {
+        if !want.asked || !addresses.is_empty() {
+            want.asked = true;
             let options = DialOpts::peer_id(peer).addresses(addresses.clone());
             // The routing table may know the peer too.
             let options = options.extend_addresses_through_behaviour().build();

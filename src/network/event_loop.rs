@@ -238,10 +238,12 @@ impl EventLoop {
                 limit: peer.and_then(|peer| self.connections.limit_of(peer)),
             })
         };
+        let mut listen_addresses: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
+        listen_addresses.sort_unstable();
         Status {
             relays: self.specs.iter().enumerate().filter_map(relay).collect(),
             connected_peers: self.connections.len(),
-            listen_addresses: self.swarm.listeners().cloned().collect(),
+            listen_addresses,
             closed: false,
         }
     }
@@ -250,6 +252,7 @@ impl EventLoop {
         // Dropping what waits answers it: the handle reads a dropped reply as closed.
         self.commands.close();
         self.wanted = Wanted::default();
+        self.dials.clear();
         let peers: Vec<PeerId> = self.connections.ids().collect();
         for peer in peers {
             let _ = self.swarm.disconnect_peer_id(peer);

@@ -60,7 +60,10 @@ impl EventLoop {
             RelayAction::Dial { relay, attempt, peer, address } => {
                 if let Some((connection, address)) = peer.and_then(|p| self.connections.direct(p)) {
                     let peer = peer?;
-                    return Some((relay, RelayEvent::Connected { peer, address, connection }));
+                    return Some((
+                        relay,
+                        RelayEvent::Connected { peer, address, connection, shared: true },
+                    ));
                 }
                 let options = match peer {
                     Some(peer) => DialOpts::peer_id(peer)

@@ -48,6 +48,8 @@ pub enum RelayEvent {
         peer: PeerId,
         address: Multiaddr,
         connection: ConnectionId,
+        /// It was there already, for another reason.
+        shared: bool,
     },
     /// A dial of this attempt failed.
     DialFailed {
@@ -82,7 +84,7 @@ pub enum RelayAction {
         peer: PeerId,
         address: Multiaddr,
     },
-    /// Another address of the relay was faster.
+    /// Another connection with the relay is in use.
     CloseConnection {
         connection: ConnectionId,
     },
@@ -160,8 +162,19 @@ impl RelayKeeper {
         now: Duration,
     ) -> Vec<RelayAction> {
         let mut actions = Vec::new();
+        // Two reservations at one relay would take turns in ending each other.
+        let twin = match &event {
+            RelayEvent::Connected { peer, .. } => {
+                self.connected().any(|(other, known, _)| other != index && known == *peer)
+            }
+            _ => false,
+        };
         if let Some(relay) = self.relays.get_mut(index.0) {
-            relay.handle(index, event, now, &mut self.random, &mut actions);
+            if twin {
+                relay.yield_to_twin(event, now, &mut self.random, &mut actions);
+            } else {
+                relay.handle(index, event, now, &mut self.random, &mut actions);
+            }
         }
         actions
     }

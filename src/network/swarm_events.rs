@@ -73,7 +73,10 @@ impl EventLoop {
         }
         match self.dials.remove(&connection) {
             Some(Purpose::Relay { relay, address, .. }) => {
-                self.relay_event(relay, RelayEvent::Connected { peer, address, connection });
+                self.relay_event(
+                    relay,
+                    RelayEvent::Connected { peer, address, connection, shared: false },
+                );
             }
             Some(Purpose::Address { reply, .. }) => drop(reply.send(Ok(peer))),
             Some(Purpose::Peer(_)) | None => {}

@@ -30,6 +30,8 @@ pub struct Want {
     pub given: Vec<Multiaddr>,
     /// Every address that was dialled for this want.
     pub tried: Vec<Multiaddr>,
+    /// The other protocols were asked what they know of the peer.
+    pub asked: bool,
     /// The dial under way.
     pub dial: Option<ConnectionId>,
     pub deadline: Instant,
@@ -55,30 +57,27 @@ impl Waiter {
 }
 
 impl Wanted {
-    /// Whether the peer was not wanted before.
-    pub fn add(&mut self, peer: PeerId, given: Option<Multiaddr>, waiter: Waiter) -> bool {
-        let new = !self.0.contains_key(&peer);
-        if new && self.0.len() >= MAX_WANTED_PEERS {
+    pub fn add(&mut self, peer: PeerId, given: Option<Multiaddr>, waiter: Waiter) {
+        if !self.0.contains_key(&peer) && self.0.len() >= MAX_WANTED_PEERS {
             let limit = MAX_WANTED_PEERS;
-            waiter.fail(NetworkError::TooMany { what: "peers being dialled", limit });
-            return false;
+            return waiter.fail(NetworkError::TooMany { what: "peers being dialled", limit });
         }
         let want = self.0.entry(peer).or_insert_with(|| Want {
             waiters: Vec::new(),
             given: Vec::new(),
             tried: Vec::new(),
+            asked: false,
             dial: None,
             deadline: Instant::now() + DIAL_TIMEOUT,
             reason: String::new(),
         });
         if want.waiters.len() >= MAX_WAITERS_PER_PEER {
             let limit = MAX_WAITERS_PER_PEER;
-            waiter.fail(NetworkError::TooMany { what: "calls waiting for one peer", limit });
-            return false;
+            return waiter
+                .fail(NetworkError::TooMany { what: "calls waiting for one peer", limit });
         }
         want.waiters.push(waiter);
         want.given.extend(given);
-        new
     }
 
     pub fn get_mut(&mut self, peer: PeerId) -> Option<&mut Want> {
@@ -142,8 +141,8 @@ mod tests {
         let peer = PeerId::random();
         let (first, first_answer) = oneshot::channel();
         let (second, mut second_answer) = oneshot::channel();
-        assert!(wanted.add(peer, None, Waiter::Dial(first)));
-        assert!(!wanted.add(peer, None, Waiter::Dial(second)));
+        wanted.add(peer, None, Waiter::Dial(first));
+        wanted.add(peer, None, Waiter::Dial(second));
         drop(first_answer);
         assert_eq!(wanted.abandoned(), []);
         wanted.fail(peer);

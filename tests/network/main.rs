@@ -92,6 +92,7 @@ async fn two_peers_meet_through_a_relay_only() {
 
     let seen = peer(&a, b.peer_id()).await;
     assert_eq!((seen.relay, seen.limited, seen.is_relay), (Some(relay.peer_id()), false, false));
+    assert_eq!(peer(&b, a.peer_id()).await.relay, Some(relay.peer_id()));
     let its_relay = peer(&a, relay.peer_id()).await;
     assert!(its_relay.is_relay && its_relay.relay.is_none());
     assert!(

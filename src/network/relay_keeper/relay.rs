@@ -103,7 +103,8 @@ impl Relay {
                     self.resolved(index, result, now, random, actions);
                 }
             }
-            RelayEvent::Connected { peer, address, connection } => match self.phase {
+            RelayEvent::Connected { peer, address, connection, shared } => match self.phase {
+                Phase::Reserving { .. } | Phase::Reserved { .. } if shared => {}
                 Phase::Reserving { .. } | Phase::Reserved { .. } => {
                     actions.push(RelayAction::CloseConnection { connection });
                 }
@@ -147,6 +148,22 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// This relay turned out to be one that is connected under another name.
+    pub(super) fn yield_to_twin(
+        &mut self,
+        event: RelayEvent,
+        now: Duration,
+        random: &mut SplitMix,
+        actions: &mut Vec<RelayAction>,
+    ) {
+        let RelayEvent::Connected { peer, connection, shared, .. } = event else { return };
+        self.known = Some(peer);
+        if !shared {
+            actions.push(RelayAction::CloseConnection { connection });
+        }
+        self.fail(format!("it is {peer}, which is connected as another relay"), now, random);
     }
 
     fn begin(

@@ -29,7 +29,7 @@ fn connection(n: usize) -> ConnectionId {
 }
 
 fn connected(peer: PeerId, port: u16, n: usize) -> RelayEvent {
-    RelayEvent::Connected { peer, address: address(port), connection: connection(n) }
+    RelayEvent::Connected { peer, address: address(port), connection: connection(n), shared: false }
 }
 
 fn failed(attempt: u32) -> RelayEvent {
@@ -228,6 +228,29 @@ fn what_cannot_be_reached_from_here_is_not_tried() {
     assert!(!keeper.is_trying());
     let reason = "tcp in a browser".into();
     assert_eq!(keeper.phase(R), Some(RelayPhase::Failed { reason }));
+}
+
+#[test]
+fn one_relay_under_two_names_is_reserved_once() {
+    let peer = PeerId::random();
+    let mut keeper = RelayKeeper::new(vec![by_address(Some(peer)), by_record()], 1);
+    keeper.tick(Duration::ZERO);
+    keeper.handle(R, connected(peer, 1, 1), at(0.1));
+    let twin = RelayIndex(1);
+    keeper.handle(twin, RelayEvent::Record(Ok((peer, vec![address(1)]))), at(0.2));
+    let shared = RelayEvent::Connected {
+        peer,
+        address: address(1),
+        connection: connection(1),
+        shared: true,
+    };
+    assert_eq!(keeper.handle(twin, shared, at(0.2)), []);
+    assert!(matches!(keeper.phase(twin), Some(RelayPhase::Backoff { .. })));
+    let now = keeper.next_wake().expect("tries again");
+    keeper.tick(now);
+    let close = RelayAction::CloseConnection { connection: connection(2) };
+    assert_eq!(keeper.handle(twin, connected(peer, 1, 2), now), [close]);
+    assert_eq!(keeper.phase(R), Some(RelayPhase::Connected));
 }
 
 #[test]
