@@ -7,14 +7,11 @@ use cid::Cid;
 
 use super::{
     Store, StoreError,
-    key::{Key, MARK_KEY, child_keys, cid_of_key, extra_refs, key_of, refs_row},
+    key::{Key, MARK_KEY, child_keys, cid_of_key, extra_refs, is_node, key_of, refs_row},
     read::verified,
     registry::Known,
 };
-use crate::{
-    content::block::DAG_PB,
-    platform::database::{Op, Table},
-};
+use crate::platform::database::{Op, Table};
 
 /// Rows looked at, and written, together.
 const PAGE: u32 = 1024;
@@ -202,7 +199,7 @@ impl Recount {
             return;
         }
         self.references.insert(key.clone(), Reached { extra: 0, there: false });
-        if cid_of_key(&key).is_ok_and(|cid| cid.codec() == DAG_PB) {
+        if is_node(&key) {
             level.push(key);
         }
     }

@@ -1,6 +1,8 @@
 //! What every database and the store on top of it must do: one suite, run over memory natively and
 //! over IndexedDB in a browser. A failed assertion fails the case.
 
+#![allow(clippy::arc_with_non_send_sync, reason = "Send natively; a browser has one thread")]
+
 mod blocks;
 mod commits;
 mod contract;
