@@ -1,6 +1,7 @@
 //! The store's conformance suite over IndexedDB in a real browser, what only IndexedDB can do, and
 //! printed figures of its speed.
 #![cfg(target_family = "wasm")]
+#![allow(clippy::arc_with_non_send_sync, reason = "a browser has one thread")]
 
 mod store_conformance;
 

@@ -57,7 +57,9 @@ async fn a_real_quota_leaves_nothing_half_written() {
 async fn many_random_sequences_on_threads() {
     let runs = (100..160).map(|seed| {
         tokio::spawn(async move {
-            let store = Store::open(Arc::new(MemoryDatabase::new())).await.expect("open");
+            let database = Probe::new(Arc::new(MemoryDatabase::new()));
+            database.delay(seed % 20);
+            let store = Store::open(Arc::new(database)).await.expect("open");
             random_sequence(&store, seed).await;
             store.close().await;
         })

@@ -205,32 +205,31 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::*;
-    use futures::executor::block_on;
 
     fn put(key: &'static str, value: &'static str) -> Op {
         Op::Put { table: Table::Meta, key: key.into(), value: value.into() }
     }
 
-    #[test]
-    fn a_batch_above_the_quota_leaves_nothing() {
+    #[tokio::test]
+    async fn a_batch_above_the_quota_leaves_nothing() {
         let database = MemoryDatabase::with_quota(10);
-        block_on(database.write(vec![put("a", "1234")])).expect("fits");
-        let much = block_on(database.write(vec![put("b", "1234"), put("a", "12345")]));
+        database.write(vec![put("a", "1234")]).await.expect("fits");
+        let much = database.write(vec![put("b", "1234"), put("a", "12345")]).await;
         assert_eq!(much, Err(DatabaseError::QuotaExceeded));
-        let usage = block_on(database.usage()).expect("open");
+        let usage = database.usage().await.expect("open");
         assert_eq!((usage.used, usage.quota), (5, Some(10)));
-        let values = block_on(database.get_many(Table::Meta, vec!["a".into(), "b".into()]));
+        let values = database.get_many(Table::Meta, vec!["a".into(), "b".into()]).await;
         assert_eq!(values, Ok(vec![Some("1234".into()), None]));
     }
 
-    #[test]
-    fn the_quota_counts_a_batch_as_a_whole() {
+    #[tokio::test]
+    async fn the_quota_counts_a_batch_as_a_whole() {
         let database = MemoryDatabase::with_quota(10);
-        block_on(database.write(vec![put("a", "123456789")])).expect("fits");
+        database.write(vec![put("a", "123456789")]).await.expect("fits");
         let swap = vec![put("b", "123456789"), Op::Delete { table: Table::Meta, key: "a".into() }];
-        block_on(database.write(swap)).expect("no more than before");
+        database.write(swap).await.expect("no more than before");
     }
 }

@@ -7,14 +7,11 @@ use cid::Cid;
 
 use super::{
     Store, StoreError,
-    key::{Key, MARK_KEY, child_keys, cid_of_key, extra_refs, key_of, refs_row},
+    key::{Key, MARK_KEY, child_keys, cid_of_key, extra_refs, is_node, key_of, refs_row},
     read::verified,
     registry::Known,
 };
-use crate::{
-    content::block::DAG_PB,
-    platform::database::{Op, Table},
-};
+use crate::platform::database::{Op, Table};
 
 /// Rows looked at, and written, together.
 const PAGE: u32 = 1024;
@@ -49,15 +46,23 @@ impl Store {
         let _turn = self.inner.committing.lock().await;
         let mut recount = self.recount().await?;
         let mut audit = Audit { unreadable: recount.unreadable.clone(), ..Audit::default() };
+        let mut unreached = Vec::new();
         let mut pages = Pages::new(self, Table::Blocks);
         while let Some(keys) = pages.next().await? {
             for key in keys {
                 audit.blocks += 1;
                 match recount.references.get_mut(&key) {
                     Some(reached) => reached.there = true,
-                    None if self.registry().known(&key) == Known::Uncommitted => (),
-                    None => audit.unreferenced.push(cid_of_key(&key)?),
+                    None if self.is_accounted_for(&key) => (),
+                    None => unreached.push(key),
                 }
+            }
+        }
+        // A session may have let go of it between that look at the table and that at the registry.
+        let there = self.database().has_many(Table::Blocks, unreached.clone()).await?;
+        for (key, there) in unreached.iter().zip(there) {
+            if there && !self.is_accounted_for(key) {
+                audit.unreferenced.push(cid_of_key(key)?);
             }
         }
         let mut pages = Pages::new(self, Table::Refs);
@@ -80,6 +85,11 @@ impl Store {
             }
         }
         Ok(audit)
+    }
+
+    /// Whether the row of `key`, which no root reaches, is some session's or about to be deleted.
+    fn is_accounted_for(&self, key: &Key) -> bool {
+        matches!(self.registry().known(key), Known::Uncommitted | Known::Wait)
     }
 
     /// Deletes what no root reaches and writes the counts anew. Can be interrupted anywhere: the
@@ -202,7 +212,7 @@ impl Recount {
             return;
         }
         self.references.insert(key.clone(), Reached { extra: 0, there: false });
-        if cid_of_key(&key).is_ok_and(|cid| cid.codec() == DAG_PB) {
+        if is_node(&key) {
             level.push(key);
         }
     }

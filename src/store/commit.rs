@@ -7,16 +7,13 @@ use cid::Cid;
 
 use super::{
     Session, Store, StoreError,
-    key::{Key, child_keys, cid_of_key, extra_refs, key_of, refs_row},
+    key::{Key, child_keys, cid_of_key, extra_refs, is_node, key_of, refs_row},
     read::verified,
     registry::{Known, Outcome},
 };
-use crate::{
-    content::block::DAG_PB,
-    platform::{
-        database::{DatabaseError, Op, Table},
-        task,
-    },
+use crate::platform::{
+    database::{DatabaseError, Op, Table},
+    task,
 };
 
 /// Missing blocks that [`StoreError::Incomplete`] names.
@@ -171,21 +168,23 @@ impl Plan {
         while !level.is_empty() {
             let keys: Vec<Key> = std::mem::take(&mut level).into_iter().collect();
             for group in keys.chunks(FREE_GROUP) {
-                self.look_up_refs(store, group).await?;
-                let mut parents = Vec::new();
+                // What loses a reference mostly loses its last: read the nodes in the same turn.
+                let nodes: Vec<Key> = group.iter().filter(|key| is_node(key)).cloned().collect();
+                let rows = store.database().get_many(Table::Blocks, nodes.clone());
+                let (refs, rows) = futures::join!(self.look_up_refs(store, group), rows);
+                refs?;
+                let mut rows: HashMap<Key, Option<Bytes>> = nodes.into_iter().zip(rows?).collect();
                 for key in group {
                     if self.count(key) > 0 || !self.freed.insert(key.clone()) {
                         continue;
                     }
-                    if cid_of_key(key)?.codec() == DAG_PB {
-                        parents.push(key.clone());
-                    }
-                }
-                for child in self.children(store, parents).await? {
-                    let delta = self.delta.entry(child.clone()).or_default();
-                    *delta -= 1;
-                    if *delta < 0 {
-                        level.insert(child);
+                    let Some(row) = rows.remove(key) else { continue };
+                    for child in self.children(key, row).await? {
+                        let delta = self.delta.entry(child.clone()).or_default();
+                        *delta -= 1;
+                        if *delta < 0 {
+                            level.insert(child);
+                        }
                     }
                 }
             }
@@ -193,28 +192,18 @@ impl Plan {
         Ok(())
     }
 
-    /// The children of each of `parents`, committed blocks; one that two refer to comes twice.
-    async fn children(&mut self, store: &Store, parents: Vec<Key>) -> Result<Vec<Key>, StoreError> {
-        let mut all = Vec::new();
-        if parents.is_empty() {
-            return Ok(all);
-        }
-        let rows = store.database().get_many(Table::Blocks, parents.clone()).await?;
-        for (key, row) in parents.iter().zip(rows) {
-            let cid = cid_of_key(key)?;
-            let children = match row {
-                Some(data) => verified(cid, data).await.and_then(|block| child_keys(&block)),
-                None => Err(StoreError::Incomplete { missing: vec![cid] }),
-            };
-            match children {
-                Ok(mut children) => all.append(&mut children),
-                Err(error) => {
-                    tracing::warn!(%cid, %error, "removing a block whose links cannot be read");
-                    self.damaged = true;
-                }
-            }
-        }
-        Ok(all)
+    /// The children of a committed node, as its row says.
+    async fn children(&mut self, key: &Key, row: Option<Bytes>) -> Result<Vec<Key>, StoreError> {
+        let cid = cid_of_key(key)?;
+        let children = match row {
+            Some(data) => verified(cid, data).await.and_then(|block| child_keys(&block)),
+            None => Err(StoreError::Incomplete { missing: vec![cid] }),
+        };
+        Ok(children.unwrap_or_else(|error| {
+            tracing::warn!(%cid, %error, "removing a block whose links cannot be read");
+            self.damaged = true;
+            Vec::new()
+        }))
     }
 
     /// Looks at the committed blocks that gain references: they must be there.

@@ -35,6 +35,11 @@ pub(super) fn cid_of_key(key: &Key) -> Result<Cid, StoreError> {
     Cid::try_from(&key[..]).map_err(|_| bad_row("blocks", key))
 }
 
+/// Whether the block of `key` may have links.
+pub(super) fn is_node(key: &Key) -> bool {
+    cid_of_key(key).is_ok_and(|cid| cid.codec() == DAG_PB)
+}
+
 /// The keys of the blocks that `block` refers to, each once.
 pub(super) fn child_keys(block: &Block) -> Result<Vec<Key>, StoreError> {
     let links =

@@ -84,6 +84,7 @@ struct Inner {
 impl Store {
     /// Opens the store in `database`, of which it must be the only user, and cleans up if the last
     /// user did not.
+    #[allow(clippy::arc_with_non_send_sync, reason = "Send natively; a browser has one thread")]
     pub async fn open(database: Arc<dyn Database>) -> Result<Self, StoreError> {
         let meta = database.get_many(Table::Meta, vec![FORMAT_KEY, MARK_KEY]).await?;
         let [format, mark] = <[_; 2]>::try_from(meta).unwrap_or_default();

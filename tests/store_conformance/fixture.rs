@@ -108,22 +108,32 @@ pub async fn has_all(store: &Store, blocks: &[Block]) -> bool {
     store.has_many(&cids).await.expect("has").into_iter().all(|has| has)
 }
 
+/// Whether the next opening would clean up.
+pub async fn marked(place: &impl Place) -> bool {
+    let database = place.open().await;
+    let has = database.has_many(Table::Meta, vec!["unfinished".into()]).await.expect("has");
+    database.close().await;
+    has == [true]
+}
+
 pub fn key(block: &Block) -> Bytes {
     Cid::new_v1(block.cid().codec(), *block.cid().hash()).to_bytes().into()
 }
 
-/// A database that counts what it is asked and fails when told to.
+/// A database that counts what it is asked, fails and dawdles when told to.
 #[derive(Clone)]
 pub struct Probe {
     inner: Arc<dyn Database>,
     /// Keys asked for and operations written.
     cost: Arc<AtomicU64>,
     failure: Arc<Mutex<Option<DatabaseError>>>,
+    /// Turns that the executor takes before an answer comes.
+    delay: Arc<AtomicU64>,
 }
 
 impl Probe {
     pub fn new(inner: Arc<dyn Database>) -> Self {
-        Self { inner, cost: Arc::default(), failure: Arc::default() }
+        Self { inner, cost: Arc::default(), failure: Arc::default(), delay: Arc::default() }
     }
 
     /// What was asked since the last call.
@@ -134,6 +144,11 @@ impl Probe {
     /// Every write that puts a block fails with `failure` until further notice.
     pub fn fail(&self, failure: Option<DatabaseError>) {
         *self.failure.lock().expect("lock") = failure;
+    }
+
+    /// Writes made from now on take effect as ever, but tell so only after `turns`.
+    pub fn delay(&self, turns: u64) {
+        self.delay.store(turns, Ordering::Relaxed);
     }
 
     fn count(&self, keys: usize) {
@@ -175,7 +190,23 @@ impl Database for Probe {
                 let failure = failure.clone();
                 Box::pin(async move { Err(failure) })
             }
-            _ => self.inner.write(batch),
+            _ => {
+                let write = self.inner.write(batch);
+                let mut turns = self.delay.load(Ordering::Relaxed);
+                Box::pin(async move {
+                    let written = write.await;
+                    futures::future::poll_fn(|cx| {
+                        if turns == 0 {
+                            return std::task::Poll::Ready(());
+                        }
+                        turns -= 1;
+                        cx.waker().wake_by_ref();
+                        std::task::Poll::Pending
+                    })
+                    .await;
+                    written
+                })
+            }
         }
     }
 

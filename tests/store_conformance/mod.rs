@@ -1,14 +1,19 @@
 //! What every database and the store on top of it must do: one suite, run over memory natively and
 //! over IndexedDB in a browser. A failed assertion fails the case.
 
+#![allow(clippy::arc_with_non_send_sync, reason = "Send natively; a browser has one thread")]
+
 mod blocks;
 mod commits;
 mod contract;
 mod fixture;
+mod overlaps;
 mod random;
 mod trouble;
 
-pub use self::{blocks::*, commits::*, contract::*, fixture::*, random::*, trouble::*};
+pub use self::{
+    blocks::*, commits::*, contract::*, fixture::*, overlaps::*, random::*, trouble::*,
+};
 
 /// Calls `$run! { case case … }` with the names of all cases, each `async fn(&impl Place)`.
 #[macro_export]
@@ -47,6 +52,10 @@ macro_rules! for_each_case {
             a_corrupt_block_is_replaced
             a_removed_node_that_is_corrupt_is_cleaned_up_later
             a_dropped_commit_runs_to_its_end
+            a_commit_beside_a_flush_leaves_the_mark
+            a_commit_of_what_another_session_is_writing
+            a_block_put_while_it_is_being_deleted
+            both_versions_of_a_link_are_one_reference
             random_sequences_match_a_model
         }
     };

@@ -10,13 +10,6 @@ use tabpeer::{
 
 use super::fixture::*;
 
-async fn marked(place: &impl Place) -> bool {
-    let database = place.open().await;
-    let has = database.has_many(Table::Meta, vec!["unfinished".into()]).await.expect("has");
-    database.close().await;
-    has == [true]
-}
-
 pub async fn a_crash_leaves_only_what_was_committed(place: &impl Place) {
     let children = leaves(0..4);
     let kept = node(&children[..2]);

@@ -175,13 +175,15 @@ impl IdbDatabase {
     }
 }
 
+type Listener = Closure<dyn FnMut(Event)>;
+
 /// The connection and what became of it.
 struct Connection {
     database: web_sys::IdbDatabase,
     /// Why there will be no more transactions.
     closed: RefCell<Option<String>>,
     /// Kept as long as the browser may call them.
-    listeners: RefCell<Vec<Closure<dyn FnMut(Event)>>>,
+    listeners: RefCell<Vec<Listener>>,
 }
 
 impl Connection {
@@ -190,7 +192,7 @@ impl Connection {
             Rc::new(Self { database, closed: RefCell::default(), listeners: RefCell::default() });
         let listen = |reason: &'static str| {
             let connection = Rc::downgrade(&connection);
-            Closure::<dyn FnMut(Event)>::new(move |_| {
+            Listener::new(move |_| {
                 if let Some(connection) = connection.upgrade() {
                     connection.closed.borrow_mut().get_or_insert_with(|| reason.into());
                     connection.database.close();
@@ -243,8 +245,7 @@ fn table_name(table: Table) -> &'static str {
     }
 }
 
-/// The browser clones what it is given together with the whole buffer behind it, so it must be
-/// given a copy, never a view of this module's memory.
+/// A key, as the browser takes it.
 fn js_bytes(bytes: &[u8]) -> JsValue {
     Uint8Array::new_from_slice(bytes).into()
 }

@@ -1,6 +1,9 @@
 //! A [`Batch`] in one readwrite transaction: first all questions (what [`Op::Expect`] compares, which
 //! keys of large values exist), then all writes, then one wait for the commit.
 
+use std::cell::RefCell;
+
+use js_sys::Uint8Array;
 use web_sys::{IdbObjectStore, IdbRequest};
 
 use super::{
@@ -12,6 +15,13 @@ use crate::platform::database::{Batch, DatabaseError, DatabaseResult, Op, Table}
 /// From this size on, a value is sent to the browser only after its key was found absent; below,
 /// the failed write of a key that exists costs less than the question.
 const ASK_FIRST: usize = 32 << 10;
+
+thread_local! {
+    /// The array that the last value was copied to. The browser has cloned it when a write is
+    /// issued, so the next value of the same length goes there again: fresh memory costs several
+    /// times what the copying does, and most blocks of a file have one length.
+    static VALUE: RefCell<Uint8Array> = RefCell::new(Uint8Array::new_with_length(0));
+}
 
 pub struct Write {
     transaction: Transaction,
@@ -112,21 +122,22 @@ fn issue(
     let mut outcomes = Vec::new();
     for (op, question) in asked {
         let store = transaction.table(op.table())?;
+        let key = js_bytes(op.key());
         let issued = match op {
             Op::Expect { .. } => continue,
-            Op::Delete { key, .. } => store.delete(&js_bytes(&key)),
-            Op::Put { key, value, .. } => store.put_with_key(&js_bytes(&value), &js_bytes(&key)),
-            Op::PutNew { key, value, .. } => match question {
+            Op::Delete { .. } => store.delete(&key),
+            Op::Put { value, .. } => with_value(&value, |value| store.put_with_key(value, &key)),
+            Op::PutNew { value, .. } => match question {
                 Some(question) if result(&question)?.is_some() => {
                     outcomes.push(Outcome::Existed);
                     continue;
                 }
                 Some(_) => {
                     outcomes.push(Outcome::Put);
-                    store.put_with_key(&js_bytes(&value), &js_bytes(&key))
+                    with_value(&value, |value| store.put_with_key(value, &key))
                 }
                 None => {
-                    let added = store.add_with_key(&js_bytes(&value), &js_bytes(&key));
+                    let added = with_value(&value, |value| store.add_with_key(value, &key));
                     outcomes.extend(added.iter().cloned().map(Outcome::Added));
                     added
                 }
@@ -135,6 +146,19 @@ fn issue(
         issued.map_err(|thrown| error::from_js(&thrown))?;
     }
     Ok(outcomes)
+}
+
+/// Calls `issue` with the bytes as an array of its own buffer. (The browser clones a value together
+/// with the whole buffer behind it, so it must not be a view of this module's memory.)
+fn with_value<T>(bytes: &[u8], issue: impl FnOnce(&Uint8Array) -> T) -> T {
+    VALUE.with_borrow_mut(|array| {
+        if array.length() as usize == bytes.len() {
+            array.copy_from(bytes);
+        } else {
+            *array = Uint8Array::new_from_slice(bytes);
+        }
+        issue(array)
+    })
 }
 
 /// What names a root is flushed to the disk before it is reported; blocks that nothing names yet
