@@ -1,4 +1,5 @@
 //! Two networks and a relay on this machine, for real: TCP, WebSocket, circuits.
+#![cfg(not(target_family = "wasm"))]
 
 mod relay;
 
