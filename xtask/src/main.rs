@@ -31,7 +31,9 @@ Environment: TABPEER_CHROMIUM and TABPEER_CHROMEDRIVER name browsers that are no
 fn main() -> ExitCode {
     process::end_children_on_signals();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match dispatch(&arguments) {
+    let outcome = dispatch(&arguments);
+    process::leave_it_to_the_signal();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error}");

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(8);
 /// Lines of a server's output kept for the message when it does not become ready.
 const SERVER_LINES: usize = 64;
 
+/// Set once a signal has come; from then on only the signal's thread says how this program ends.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
 static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// Ends every child's group, then this program, on SIGINT, SIGTERM and SIGHUP.
@@ -31,6 +35,7 @@ pub fn end_children_on_signals() {
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
+            INTERRUPTED.store(true, Ordering::SeqCst);
             eprintln!("\nxtask: interrupted, ending what was started");
             for group in known_groups() {
                 end_group(group);
@@ -38,6 +43,13 @@ pub fn end_children_on_signals() {
             std::process::exit(128 + signal);
         }
     });
+}
+
+/// Does not return after a signal: what failed then failed because of it, and is not worth a message.
+pub fn leave_it_to_the_signal() {
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        thread::park();
+    }
 }
 
 /// Runs a command whose output belongs to the terminal; fails when it does.
