@@ -9,16 +9,14 @@ use libp2p::{
 
 use super::{
     config::{
-        MAX_AGENT_LENGTH, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_DHT_PROVIDED,
-        MAX_DHT_RECORDS, MAX_GOSSIP_MESSAGE, MAX_INBOUND_CONNECTIONS, MAX_PENDING_INBOUND,
-        MAX_PENDING_OUTBOUND, NetworkConfig, PING_INTERVAL, PING_TIMEOUT, PROTOCOL_VERSION,
+        DHT_PROTOCOL, MAX_AGENT_LENGTH, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER,
+        MAX_DHT_PROVIDED, MAX_DHT_RECORDS, MAX_GOSSIP_MESSAGE, MAX_INBOUND_CONNECTIONS,
+        MAX_PENDING_INBOUND, MAX_PENDING_OUTBOUND, NetworkConfig, PING_INTERVAL, PING_TIMEOUT,
+        PROTOCOL_VERSION,
     },
     error::NetworkError,
     streams,
 };
-
-/// The DHT's protocol.
-const DHT_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 
 // The limits come first: what they refuse, the others never see.
 #[derive(NetworkBehaviour)]
@@ -79,7 +77,7 @@ fn kad(peer: PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
         max_provided_keys: MAX_DHT_PROVIDED,
         ..kad::store::MemoryStoreConfig::default()
     };
-    let mut config = kad::Config::new(DHT_PROTOCOL);
+    let mut config = kad::Config::new(StreamProtocol::new(DHT_PROTOCOL));
     // Which addresses enter the routing table is decided by the event loop.
     config.set_kbucket_inserts(kad::BucketInserts::Manual);
     // Announcements are repeated by whoever makes them, with the other peers in view.

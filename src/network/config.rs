@@ -77,6 +77,9 @@ pub const MAX_DHT_RECORDS: usize = 256;
 /// Keys that this peer announces itself as a provider of.
 pub const MAX_DHT_PROVIDED: usize = 16 * 1024;
 
+/// The DHT of private networks, as Kubo and Helia name it and as our relays serve it. On the public
+/// name a relay with a public address would be drawn into the public DHT.
+pub const DHT_PROTOCOL: &str = "/ipfs/lan/kad/1.0.0";
 /// What identify says that this network speaks.
 pub const PROTOCOL_VERSION: &str = "tabpeer/1";
 

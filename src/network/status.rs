@@ -70,9 +70,14 @@ impl CircuitLimit {
 }
 
 impl Status {
-    /// Somebody can be reached: a relay is reserved or a peer is connected.
+    /// Others can reach this peer, or it is connected with one. A relay that is connected but has
+    /// not granted a reservation yet does not count: nobody finds this peer there.
     pub fn online(&self) -> bool {
-        self.connected_peers > 0 || self.reserved().is_some()
+        let at_relay = |relay: &&RelayStatus| {
+            matches!(relay.state, RelayState::Connected | RelayState::Reserved)
+        };
+        let relays = self.relays.iter().filter(at_relay).count();
+        self.reserved().is_some() || self.connected_peers > relays
     }
 
     /// The first relay that is reserved.

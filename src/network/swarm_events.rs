@@ -10,15 +10,12 @@ use libp2p::{
 use super::{
     address,
     behaviour::BehaviourEvent,
-    config::MAX_ADDRESSES_PER_PEER,
+    config::{DHT_PROTOCOL, MAX_ADDRESSES_PER_PEER},
     error::NetworkError,
     event_loop::{EventLoop, Purpose},
     relay_keeper::RelayEvent,
     status::CircuitLimit,
 };
-
-/// The protocol of peers that keep a part of the DHT.
-const DHT_PROTOCOL: &str = "/ipfs/kad/1.0.0";
 
 impl EventLoop {
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {

@@ -22,7 +22,8 @@ const NODE: u32 = 20;
 /// Everything, for `cargo xtask setup`.
 pub fn everything() -> Result<()> {
     wasm_target()?;
-    println!("wasm target: {WASM}");
+    rust_src()?;
+    println!("wasm target: {WASM}, with its sources");
     println!("wasm-bindgen: {}", wasm_bindgen()?.display());
     npm("tests")?;
     npm("www")?;
@@ -42,6 +43,21 @@ pub fn wasm_target() -> Result<()> {
     retry(&format!("adding the target {WASM}"), || {
         let mut rustup = Command::new("rustup");
         rustup.current_dir(root()).args(["target", "add", WASM]);
+        rustup
+    })
+}
+
+/// The standard library's sources, to compile it for size.
+pub fn rust_src() -> Result<()> {
+    let mut rustc = Command::new("rustc");
+    rustc.current_dir(root()).args(["--print", "sysroot"]);
+    let sysroot = PathBuf::from(process::capture(&mut rustc)?.trim());
+    if sysroot.join("lib/rustlib/src/rust/library/std").is_dir() {
+        return Ok(());
+    }
+    retry("adding the component rust-src", || {
+        let mut rustup = Command::new("rustup");
+        rustup.current_dir(root()).args(["component", "add", "rust-src"]);
         rustup
     })
 }
