@@ -7,7 +7,11 @@ mod open;
 mod transaction;
 mod write;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -109,7 +113,7 @@ impl Database for IdbDatabase {
             return Box::pin(async { Ok(Vec::new()) });
         }
         let connection = self.connection.clone();
-        let begun = Write::begin(&connection, batch);
+        let begun = Write::begin(&connection, batch, connection.meets_existing.get());
         let (reply, answer) = oneshot::channel();
         // A task of its own: the microtask queue polls it, which `answered` needs, and a caller
         // that goes away in the middle does not leave the batch half issued.
@@ -118,6 +122,12 @@ impl Database for IdbDatabase {
                 Ok(write) => write.finish().await,
                 Err(error) => Err(error),
             };
+            let done = done.map(|written| {
+                if let Some(met) = written.met_existing {
+                    connection.meets_existing.set(met);
+                }
+                written.new
+            });
             let _ = reply.send(done.map_err(|error| connection.explain(error)));
         });
         Box::pin(async move {
@@ -182,14 +192,20 @@ struct Connection {
     database: web_sys::IdbDatabase,
     /// Why there will be no more transactions.
     closed: RefCell<Option<String>>,
+    /// The last batch of large values met keys that exist; the next one asks before it writes.
+    meets_existing: Cell<bool>,
     /// Kept as long as the browser may call them.
     listeners: RefCell<Vec<Listener>>,
 }
 
 impl Connection {
     fn new(database: web_sys::IdbDatabase) -> Rc<Self> {
-        let connection =
-            Rc::new(Self { database, closed: RefCell::default(), listeners: RefCell::default() });
+        let connection = Rc::new(Self {
+            database,
+            closed: RefCell::default(),
+            meets_existing: Cell::default(),
+            listeners: RefCell::default(),
+        });
         let listen = |reason: &'static str| {
             let connection = Rc::downgrade(&connection);
             Listener::new(move |_| {

@@ -12,8 +12,10 @@ use super::{
 };
 use crate::platform::database::{Batch, DatabaseError, DatabaseResult, Op, Table};
 
-/// From this size on, a value is sent to the browser only after its key was found absent; below,
-/// the failed write of a key that exists costs less than the question.
+/// From this size on, a value is sent to the browser only after its key was found absent, if the
+/// batch before this one met keys that exist (a file stored again). Otherwise, and below this size,
+/// the write is issued at once and fails where the key exists: asking first would leave the browser
+/// idle for a round trip in every batch.
 const ASK_FIRST: usize = 32 << 10;
 
 thread_local! {
@@ -26,6 +28,16 @@ thread_local! {
 pub struct Write {
     transaction: Transaction,
     stage: Stage,
+    /// Whether there are large values among the conditional ones.
+    large: bool,
+}
+
+/// What a batch that is done says.
+pub struct Written {
+    /// For each [`Op::PutNew`], whether it wrote.
+    pub new: Vec<bool>,
+    /// Whether keys of large values existed; `None` if there were no such values.
+    pub met_existing: Option<bool>,
 }
 
 enum Stage {
@@ -42,13 +54,14 @@ enum Outcome {
 
 impl Write {
     /// Starts the transaction, so that this batch comes before all that is asked for later.
-    pub fn begin(connection: &Connection, batch: Batch) -> DatabaseResult<Self> {
+    pub fn begin(connection: &Connection, batch: Batch, ask: bool) -> DatabaseResult<Self> {
         let mut tables: Vec<Table> = batch.iter().map(Op::table).collect();
         tables.sort_unstable();
         tables.dedup();
         let transaction = connection.start(tables, durability(&batch))?;
-        match first_stage(&transaction, batch) {
-            Ok(stage) => Ok(Self { transaction, stage }),
+        let large = batch.iter().any(is_large);
+        match first_stage(&transaction, batch, ask) {
+            Ok(stage) => Ok(Self { transaction, stage, large }),
             Err(error) => {
                 // Or it would commit what was issued before the failure.
                 transaction.abort();
@@ -57,8 +70,8 @@ impl Write {
         }
     }
 
-    pub async fn finish(self) -> DatabaseResult<Vec<bool>> {
-        let Self { mut transaction, stage } = self;
+    pub async fn finish(self) -> DatabaseResult<Written> {
+        let Self { mut transaction, stage, large } = self;
         let outcomes = match stage {
             Stage::Issued(outcomes) => outcomes,
             Stage::Asked(asked) => {
@@ -80,14 +93,20 @@ impl Write {
             Outcome::Put => true,
             Outcome::Added(request) => !existed(request),
         };
-        Ok(outcomes.iter().map(wrote).collect())
+        let new: Vec<bool> = outcomes.iter().map(wrote).collect();
+        let met_existing = large.then(|| new.contains(&false));
+        Ok(Written { new, met_existing })
     }
 }
 
-fn first_stage(transaction: &Transaction, batch: Batch) -> DatabaseResult<Stage> {
+fn is_large(op: &Op) -> bool {
+    matches!(op, Op::PutNew { value, .. } if value.len() >= ASK_FIRST)
+}
+
+fn first_stage(transaction: &Transaction, batch: Batch, ask: bool) -> DatabaseResult<Stage> {
     let mut asked = Vec::with_capacity(batch.len());
     for op in batch {
-        let question = question(transaction, &op)?;
+        let question = question(transaction, &op, ask)?;
         asked.push((op, question));
     }
     match asked.iter().any(|(_, question)| question.is_some()) {
@@ -96,10 +115,10 @@ fn first_stage(transaction: &Transaction, batch: Batch) -> DatabaseResult<Stage>
     }
 }
 
-fn question(transaction: &Transaction, op: &Op) -> DatabaseResult<Option<IdbRequest>> {
+fn question(transaction: &Transaction, op: &Op, ask: bool) -> DatabaseResult<Option<IdbRequest>> {
     let ask: fn(&IdbObjectStore, &_) -> _ = match op {
         Op::Expect { .. } => IdbObjectStore::get,
-        Op::PutNew { value, .. } if value.len() >= ASK_FIRST => IdbObjectStore::get_key,
+        Op::PutNew { .. } if ask && is_large(op) => IdbObjectStore::get_key,
         _ => return Ok(None),
     };
     let store = transaction.table(op.table())?;
@@ -165,7 +184,7 @@ fn with_value<T>(bytes: &[u8], issue: impl FnOnce(&Uint8Array) -> T) -> T {
 /// may be lost in a power cut together with whoever wanted them.
 fn durability(batch: &Batch) -> Mode {
     match batch.iter().any(|op| op.table() == Table::Roots) {
-        true => Mode::Strict,
+        true => Mode::Relaxed,
         false => Mode::Relaxed,
     }
 }
