@@ -8,13 +8,11 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use crate::{
     content::block::Cid,
     error::{Error, Result},
-    network::RelaySpec,
+    network::{NetworkError, RelaySpec},
 };
 
 /// Longest text accepted for a key, CID, peer id or address.
 pub const MAX_TEXT: usize = 1024;
-/// Most relays that a peer keeps in touch with.
-pub const MAX_RELAYS: usize = 16;
 /// How long `connect` waits for a relay unless told otherwise.
 pub const RELAY_WAIT: Duration = Duration::from_secs(10);
 
@@ -77,15 +75,10 @@ pub fn parse_relay(text: &str) -> Result<RelaySpec> {
     if text.len() > MAX_TEXT {
         return Err(bad("it is too long".into()));
     }
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Ok(RelaySpec::Url(text.trim_end_matches('/').to_owned()));
-    }
-    if !text.starts_with('/') {
-        return Err(bad("neither a multiaddr (/dns4/…) nor an http(s) URL".into()));
-    }
-    text.parse()
-        .map(RelaySpec::Address)
-        .map_err(|error: libp2p::multiaddr::Error| bad(error.to_string()))
+    text.parse().map_err(|error: NetworkError| match error {
+        NetworkError::InvalidRelay { reason, .. } => bad(reason),
+        other => bad(other.to_string()),
+    })
 }
 
 /// What a message shows of a caller's text: its start, without control characters.

@@ -6,8 +6,12 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 use crate::{
-    content::block::{BlockError, Cid},
+    content::{
+        block::{BlockError, Cid},
+        path::PathError,
+    },
     platform::database::DatabaseError,
+    store::StoreError,
 };
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -135,6 +139,23 @@ impl From<BlockError> for Error {
         | BlockError::Mismatch { cid }
         | BlockError::UnsupportedHash { cid, .. }) = &error;
         Self::BadContent { cid: *cid, reason: error.to_string() }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::QuotaExceeded => Self::QuotaExceeded,
+            StoreError::Corrupt { cid } => Self::CorruptBlock { cid },
+            StoreError::Database(error) => error.into(),
+            other => Self::Storage { reason: other.to_string() },
+        }
+    }
+}
+
+impl From<PathError> for Error {
+    fn from(error: PathError) -> Self {
+        Self::InvalidPath { reason: error.to_string() }
     }
 }
 

@@ -12,7 +12,7 @@
 //!  platform  the contract (Database, transports, hashing, locks, tasks) and its two sides: web, native
 //! ```
 //!
-//! Arrows go down: `js -> peer -> {exchange, network, store} -> platform`; `content` and the pure
+//! Arrows go down: `js -> peer -> exchange -> {network, store} -> platform`; `content` and the pure
 //! cores use none of the others. `cfg(target_family = "wasm")` stands here and in `platform` only,
 //! `JsValue` in `js` and `platform::web` only. The relay that browsers meet at is a package of its
 //! own, `relay/`.
@@ -28,11 +28,12 @@
 //!
 //! # How a file comes
 //!
-//! `Peer::get_file` joins the flight for that CID if there is one. A flight looks into the store,
-//! then asks the fallback peer, then the connected peers, over `/p2p-webapp/1.0.0`
+//! `Peer::get_file` looks into the store, else joins the flight for that CID, or starts one. A flight
+//! asks the fallback peer, then the connected peers, over `/p2p-webapp/1.0.0`
 //! ([`exchange::webapp`]). The answer is decoded as it streams in, cut into the blocks that the
 //! root demands, each verified before it is stored; when all are there the file is committed as a
-//! root of its own (`cache/<cid>`) and served on.
+//! root of its own (`cache/<cid>`) and served on. A directory is verified and handed over, not kept:
+//! the store names only what is whole, and what a directory names was not fetched.
 //!
 //! # Invariants
 //!
@@ -40,7 +41,8 @@
 //! * The store never names a root that is not whole, and never frees what something else refers to
 //!   ([`store`] says how references are counted).
 //! * One task owns the swarm, one owns the tree; everything else sends them bounded messages with a
-//!   one-shot reply. Dropping the caller's future cancels the work.
+//!   one-shot reply. Dropping the caller's future cancels the work, up to the moment at which an edit
+//!   of the tree is taken up: from then on it is done.
 //! * Every remote length, queue, map and buffer has a named bound, checked before anything is
 //!   allocated. Nothing that a remote or a caller sends can panic: in wasm that would end the peer.
 //! * Pure means: events and the time in, decisions out; no clock, no randomness, no async.

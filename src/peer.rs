@@ -86,11 +86,6 @@ impl Peer {
     /// Opens the peer's store in `databases` and starts its network. Resolves when a relay is
     /// reserved, or none can be reached at the moment, or none is configured.
     pub async fn open(config: PeerConfig, databases: Arc<dyn Databases>) -> Result<Self> {
-        if config.relays.len() > config::MAX_RELAYS {
-            let reason =
-                format!("{} given, at most {} are kept", config.relays.len(), config::MAX_RELAYS);
-            return Err(Error::BadArgument { what: "relays", reason });
-        }
         let keypair = match config.keypair {
             Some(keypair) => keypair,
             None => kept_identity(&*databases).await?,
@@ -104,10 +99,9 @@ impl Peer {
         let store = Store::open(databases.open(name).await?).await?;
         let tree = TreeHandle::open(store.clone()).await?;
         let network = Network::start(NetworkConfig {
-            keypair: keypair.clone(),
             relays: config.relays,
             listen: config.listen,
-            agent_version: format!("tabpeer/{}", env!("CARGO_PKG_VERSION")),
+            ..NetworkConfig::new(keypair.clone())
         })
         .map_err(convert::start_error)?;
         serve::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;

@@ -177,7 +177,7 @@ impl Default for DhtConfig {
 
 impl Default for GossipsubConfig {
     fn default() -> Self {
-        Self { enabled: true, max_message_bytes: 256 * 1024 }
+        Self { enabled: true, max_message_bytes: 1024 * 1024 }
     }
 }
 

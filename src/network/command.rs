@@ -34,10 +34,6 @@ pub enum Command {
         protocol: StreamProtocol,
         reply: oneshot::Sender<Option<bool>>,
     },
-    Disconnect {
-        peer: PeerId,
-        reply: oneshot::Sender<()>,
-    },
     Nudge,
     Close {
         reply: oneshot::Sender<()>,

@@ -24,8 +24,6 @@ pub enum NetworkError {
     ConnectionLost { peer: PeerId, protocol: String, reason: String },
     #[error("{protocol} is accepted already")]
     AlreadyAccepted { protocol: String },
-    #[error("{protocol:?} is not a protocol's name: it must start with a slash")]
-    InvalidProtocol { protocol: String },
     /// A bound of this peer, not of the other.
     #[error("too many {what} at once, at most {limit}")]
     TooMany { what: &'static str, limit: usize },

@@ -154,10 +154,6 @@ impl EventLoop {
             Command::Supports { peer, protocol, reply } => {
                 let _ = reply.send(self.connections.supports(peer, &protocol));
             }
-            Command::Disconnect { peer, reply } => {
-                let _ = self.swarm.disconnect_peer_id(peer);
-                let _ = reply.send(());
-            }
             Command::Nudge => {
                 let actions = self.keeper.nudge(self.now());
                 self.perform(actions);

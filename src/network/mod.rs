@@ -32,9 +32,10 @@ use self::{
     command::Command,
     config::{COMMAND_QUEUE, MAX_RELAYS},
     event_loop::EventLoop,
+    relay_keeper::RelayTarget,
     status::StatusWatch,
 };
-use crate::platform::{task, time};
+use crate::platform::{dialer, task, time};
 
 pub use self::{
     config::{NetworkConfig, RelaySpec},
@@ -83,6 +84,7 @@ impl Network {
         if config.relays.len() > MAX_RELAYS {
             return Err(NetworkError::TooMany { what: "relays", limit: MAX_RELAYS });
         }
+        refuse_unusable(&config.relays)?;
         let peer = config.keypair.public().to_peer_id();
         let (commands, received) = mpsc::channel(COMMAND_QUEUE);
         let (event_loop, status) = EventLoop::new(config, received)?;
@@ -138,11 +140,6 @@ impl Network {
         self.call(|reply| Command::Supports { peer, protocol, reply }).await
     }
 
-    /// Closes every connection with `peer`.
-    pub async fn disconnect(&self, peer: PeerId) -> Result<(), NetworkError> {
-        self.call(|reply| Command::Disconnect { peer, reply }).await
-    }
-
     /// The platform says that the network may have come back: relays that wait are dialled now and
     /// those that are connected are probed. Never blocks; a nudge more or less is no matter.
     pub fn nudge(&self) {
@@ -190,8 +187,18 @@ impl Network {
     }
 }
 
-/// A protocol's name as given by an app.
-pub fn protocol(name: &str) -> Result<StreamProtocol, NetworkError> {
-    StreamProtocol::try_from_owned(name.to_owned())
-        .map_err(|_| NetworkError::InvalidProtocol { protocol: name.to_owned() })
+/// One relay that cannot be dialled from here may stand among others that can; if none can, the
+/// caller has made a mistake.
+fn refuse_unusable(relays: &[RelaySpec]) -> Result<(), NetworkError> {
+    let mut refused = None;
+    for relay in relays {
+        match relay.target(dialer()) {
+            RelayTarget::Unusable { reason } => {
+                let spec = relay.to_string();
+                refused.get_or_insert(NetworkError::InvalidRelay { spec, reason });
+            }
+            RelayTarget::Record { .. } | RelayTarget::Address { .. } => return Ok(()),
+        }
+    }
+    refused.map_or(Ok(()), Err)
 }

@@ -7,32 +7,14 @@ use crate::{
         block::Cid,
         directory::{Entry, EntryKind as DirEntryKind, TreeError},
         mime,
-        path::{PathError, TreePath},
+        path::TreePath,
         read::ReadError,
         walk::WalkError,
     },
     error::Error,
     exchange::webapp::{EntryKind, FileEntry, FileList},
     network::NetworkError,
-    store::StoreError,
 };
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::QuotaExceeded => Self::QuotaExceeded,
-            StoreError::Corrupt { cid } => Self::CorruptBlock { cid },
-            StoreError::Database(error) => error.into(),
-            other => Self::Storage { reason: other.to_string() },
-        }
-    }
-}
-
-impl From<PathError> for Error {
-    fn from(error: PathError) -> Self {
-        Self::InvalidPath { reason: error.to_string() }
-    }
-}
 
 /// A failed start is the fault of an argument: an address to listen on or a relay.
 pub(super) fn start_error(error: NetworkError) -> Error {

@@ -108,7 +108,9 @@ async fn from_peers(
     let connected = network.connected_peers().await.map_err(|_| Error::Closed)?;
     let speaks =
         |info: &PeerInfo| info.protocols.iter().any(|protocol| protocol == webapp::PROTOCOL);
-    let speaking = connected.iter().filter(|info| speaks(info)).map(|info| info.id);
+    // A limited circuit would break off in the middle of a file.
+    let speaking =
+        connected.iter().filter(|info| !info.limited && speaks(info)).map(|info| info.id);
     let others = speaking.filter(|peer| Some(*peer) != fallback).take(MAX_ASKED);
     let mut asked = Vec::new();
     let mut lie = None;

@@ -51,7 +51,7 @@ pub(super) struct Edited {
 }
 
 enum Request {
-    Edit { edit: Edit, session: Option<Session>, reply: oneshot::Sender<Result<Edited>> },
+    Edit(Box<Pending>),
     List { reply: oneshot::Sender<Result<Arc<FileList>>> },
 }
 
@@ -81,7 +81,7 @@ impl TreeHandle {
     /// Applies `edit` together with the blocks that it brings. Resolves when it is durable.
     pub(super) async fn edit(&self, edit: Edit, session: Option<Session>) -> Result<Edited> {
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Edit { edit, session, reply }, answer).await
+        self.send(Request::Edit(Box::new(Pending { edit, session, reply })), answer).await
     }
 
     /// The whole tree; the same object until the next change.
@@ -109,7 +109,7 @@ struct Owner {
     list: Option<Arc<FileList>>,
 }
 
-/// An edit that is made in memory and waits for its commit.
+/// An edit and who waits for it.
 struct Pending {
     edit: Edit,
     session: Option<Session>,
@@ -124,13 +124,12 @@ impl Owner {
             let mut next = Some(first);
             while let Some(request) = next.take() {
                 match request {
-                    Request::Edit { edit, session, reply } if !reply.is_canceled() => {
-                        match self.apply(&edit).await {
-                            Ok(()) => batch.push(Pending { edit, session, reply }),
-                            Err(error) => drop(reply.send(Err(error))),
-                        }
-                    }
-                    Request::Edit { .. } => {}
+                    // Nobody waits for it any more: the call was aborted.
+                    Request::Edit(pending) if pending.reply.is_canceled() => {}
+                    Request::Edit(pending) => match self.apply(&pending.edit).await {
+                        Ok(()) => batch.push(*pending),
+                        Err(error) => drop(pending.reply.send(Err(error))),
+                    },
                     Request::List { reply } => lists.push(reply),
                 }
                 if batch.len() < MAX_BATCH {

@@ -37,12 +37,13 @@ globalThis.bench = {
     globalThis.peer = await connect({ relays: [] });
   },
 
-  /** Stores the chosen File. */
-  async storeFile({ profile, path }) {
+  /** Stores the chosen File, from the disk or, like the plain puts, from memory. */
+  async storeFile({ profile, path, inMemory }) {
     const [file] = document.querySelector('#file').files;
+    const content = inMemory ? new Uint8Array(await file.arrayBuffer()) : file;
     let cid;
     const seconds = await timed(async () => {
-      cid = (await peer.storeFile(path, file, { profile })).fileCid;
+      cid = (await peer.storeFile(path, content, { profile })).fileCid;
     });
     return { seconds, cid };
   },
