@@ -47,6 +47,9 @@
 //!   allocated. Nothing that a remote or a caller sends can panic: in wasm that would end the peer.
 //! * Pure means: events and the time in, decisions out; no clock, no randomness, no async.
 
+// A browser has one thread; the same code natively has many.
+#![cfg_attr(target_family = "wasm", allow(clippy::arc_with_non_send_sync))]
+
 pub mod config;
 pub mod content;
 pub mod error;
