@@ -68,3 +68,32 @@ async fn many_random_sequences_on_threads() {
         run.await.expect("no panic");
     }
 }
+
+#[tokio::test]
+async fn closing_does_not_wait_for_those_who_go_on_writing() {
+    const ROUNDS: u64 = 50;
+    let probe = Probe::new(Arc::new(MemoryDatabase::new()));
+    let store = Store::open(Arc::new(probe.clone())).await.expect("open");
+    probe.delay(1000);
+    // Out of step, so that a batch of one is always in flight when one of the other lands.
+    let write = async |from: u64, wait: usize| {
+        for _ in 0..wait {
+            tokio::task::yield_now().await;
+        }
+        let mut session = store.session();
+        for seed in from..from + ROUNDS {
+            session.put(leaf(seed, 8)).await?;
+            session.flush().await?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    let close = async {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        store.close().await;
+    };
+    let (one, two, ()) = tokio::join!(write(0, 0), write(ROUNDS, 10), close);
+    assert!(matches!(one, Err(StoreError::Database(_))), "{one:?}");
+    assert!(matches!(two, Err(StoreError::Database(_))), "{two:?}");
+}

@@ -38,7 +38,10 @@ mod read;
 mod registry;
 mod session;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use futures::{
@@ -79,6 +82,8 @@ struct Inner {
     committing: Arc<AsyncMutex<()>>,
     sweeping: AsyncMutex<()>,
     janitor: Mutex<mpsc::Sender<()>>,
+    /// No session starts a write any more, or a busy one would keep `close` waiting for ever.
+    closing: AtomicBool,
 }
 
 impl Store {
@@ -97,6 +102,7 @@ impl Store {
                 committing: Arc::default(),
                 sweeping: AsyncMutex::default(),
                 janitor: Mutex::new(janitor),
+                closing: AtomicBool::new(false),
             }),
         };
         if mark.is_some() {
@@ -130,6 +136,7 @@ impl Store {
     /// Waits for what is being written, deletes what is uncommitted and held by nobody, and closes.
     /// Later calls fail.
     pub async fn close(&self) {
+        self.inner.closing.store(true, Ordering::Relaxed);
         let _committing = self.inner.committing.lock().await;
         loop {
             let landing = {
@@ -161,6 +168,11 @@ impl Store {
     /// Writes the unwritten ones of `keys` in one batch; `None` if there are none. The batch is
     /// under way when this returns and lands whether or not somebody waits.
     fn flush(&self, keys: Vec<Key>) -> Option<oneshot::Receiver<Result<(), StoreError>>> {
+        if self.inner.closing.load(Ordering::Relaxed) {
+            let (reply, refused) = oneshot::channel();
+            let _ = reply.send(Err(DatabaseError::Closed("close() was called".into()).into()));
+            return Some(refused);
+        }
         let (write, flush) = {
             let mut registry = self.registry();
             let (batch, flush) = registry.start_flush(keys)?;
