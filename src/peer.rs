@@ -11,11 +11,13 @@ mod serve;
 mod tree;
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures::future::{Either, select};
 use libp2p::{PeerId, identity::Keypair};
 
 pub use self::fetch::{Content, FileInfo};
@@ -30,7 +32,7 @@ use crate::{
     },
     error::{Error, Result},
     exchange::webapp::FileList,
-    network::{Network, NetworkConfig},
+    network::{Network, NetworkConfig, config::CLOSE_TIMEOUT},
     platform::{
         BoxStream, Lock, MaybeSend, MaybeSync,
         database::{Databases, Usage},
@@ -44,8 +46,9 @@ pub type ByteStream = BoxStream<Result<Bytes>>;
 
 /// The database that keeps the default identity; each identity's data is in `tabpeer-<peer id>`.
 const REGISTRY: &str = "tabpeer";
-/// How long a new page waits for the one it replaces to let go of the peer (a reload overlaps).
-const LOCK_WAIT: Duration = Duration::from_millis(1500);
+/// How long a new page waits for the one it replaces to let go of the peer: a reload overlaps, and a
+/// close may take as long as the network's.
+const LOCK_WAIT: Duration = Duration::from_millis(500).saturating_add(CLOSE_TIMEOUT);
 
 /// Told as work goes on: bytes done, and of how many if known.
 pub trait ProgressSink: MaybeSend + MaybeSync {
@@ -155,14 +158,14 @@ impl Peer {
         options: StoreOptions<'_>,
     ) -> Result<Stored> {
         let path = file_path(path)?;
-        let (session, file) = import::import(
+        let import = import::import(
             &self.inner.store,
             options.profile,
             source,
             options.total,
             options.progress,
-        )
-        .await?;
+        );
+        let (session, file) = self.unless_closed(import).await?;
         let entry = Entry { cid: file.cid, tsize: file.tsize, kind: EntryKind::File };
         let edited = self.inner.tree.edit(Edit::Insert(path, entry), Some(session)).await?;
         Ok(Stored { file: edited.cid.unwrap_or(file.cid), root: edited.root })
@@ -215,6 +218,16 @@ impl Peer {
 
     pub async fn usage(&self) -> Result<Usage> {
         Ok(self.inner.store.usage().await?)
+    }
+
+    /// Gives `work` up when the peer is closed: a source may never deliver again.
+    async fn unless_closed<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut status = self.inner.network.status();
+        let closed = status.wait_for(|status| status.closed);
+        match select(pin!(work), pin!(closed)).await {
+            Either::Left((done, _)) => done,
+            Either::Right(_) => Err(Error::Closed),
+        }
     }
 
     /// Stops the network, then the store; calls under way fail with `CLOSED`. Safe to call twice.

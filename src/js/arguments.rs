@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use js_sys::{Array, Function, Reflect};
+use js_sys::{Array, Function, JsString, Reflect};
 use wasm_bindgen::{JsCast as _, JsValue};
 use web_sys::AbortSignal;
 
@@ -14,6 +14,9 @@ use crate::{
     network::RelaySpec,
     peer::ProgressSink,
 };
+
+/// Longest string taken over as an argument, in UTF-16 units; what it means may have a limit of its own.
+const MAX_TEXT_ARGUMENT: u32 = 64 << 10;
 
 /// An options object; `undefined` and `null` are an empty one.
 pub(super) struct Options(JsValue);
@@ -92,7 +95,11 @@ impl Options {
 
 /// A required string argument.
 pub(super) fn text(value: &JsValue, what: &'static str) -> Result<String> {
-    value.as_string().ok_or_else(|| bad(what, "not a string"))
+    match value.dyn_ref::<JsString>() {
+        Some(text) if text.length() <= MAX_TEXT_ARGUMENT => Ok(String::from(text)),
+        Some(_) => Err(bad(what, "too long")),
+        None => Err(bad(what, "not a string")),
+    }
 }
 
 pub(super) fn bad(what: &'static str, reason: &str) -> Error {

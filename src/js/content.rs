@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use js_sys::{ArrayBuffer, Reflect, Uint8Array};
+use js_sys::{Array, ArrayBuffer, JsString, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
-use wasm_bindgen_futures::JsFuture;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{Blob, ReadableStream, ReadableStreamDefaultReader};
 
 use super::{arguments::bad, failure::thrown};
@@ -16,26 +16,31 @@ use crate::{
 
 /// Bytes taken from a `Blob` or buffer at a time.
 const PIECE: u32 = 2 << 20;
+/// Texts up to this many UTF-16 units are copied at once, longer ones in pieces.
+const SHORT_TEXT: u32 = 64 << 10;
+/// Longest string that a stream may give at once, in UTF-16 units.
+const MAX_TEXT_CHUNK: u32 = 16 << 20;
 /// Largest file given out as one array: what every browser can allocate.
 const MAX_ARRAY: u64 = i32::MAX as u64;
 
 /// What `storeFile` accepts, as a stream, and its size if that is known beforehand.
 pub(super) fn source(content: JsValue) -> Result<(ByteStream, Option<u64>)> {
-    if let Some(text) = content.as_string() {
-        let size = text.len() as u64;
-        return Ok((Box::pin(stream::iter([Ok(Bytes::from(text))])), Some(size)));
+    if let Some(text) = content.dyn_ref::<JsString>() {
+        if text.length() <= SHORT_TEXT {
+            let text = String::from(text);
+            let size = text.len() as u64;
+            return Ok((Box::pin(stream::iter([Ok(Bytes::from(text))])), Some(size)));
+        }
+        let blob = Blob::new_with_str_sequence(&Array::of1(text));
+        return source(blob.map_err(|error| unreadable(&error))?.into());
     }
     if let Some(blob) = content.dyn_ref::<Blob>() {
         return Ok((from_blob(blob.clone()), Some(blob.size() as u64)));
     }
-    if let Some(buffer) = content.dyn_ref::<ArrayBuffer>() {
-        return Ok((from_array(Uint8Array::new(buffer)), Some(u64::from(buffer.byte_length()))));
-    }
-    if ArrayBuffer::is_view(&content) {
-        let view: js_sys::DataView = content.unchecked_into(); // every view has these three properties
-        let (offset, len) = (view.byte_offset() as u32, view.byte_length() as u32);
-        let array = Uint8Array::new_with_byte_offset_and_length(&view.buffer(), offset, len);
-        return Ok((from_array(array), Some(u64::from(len))));
+    if content.is_instance_of::<ArrayBuffer>() || ArrayBuffer::is_view(&content) {
+        let array = view(&content)?;
+        let size = u64::from(array.length());
+        return Ok((from_array(array), Some(size)));
     }
     match content.dyn_into::<ReadableStream>() {
         Ok(stream) => Ok((from_stream(&stream)?, None)),
@@ -43,6 +48,24 @@ pub(super) fn source(content: JsValue) -> Result<(ByteStream, Option<u64>)> {
             Err(bad("content", "not a string, Uint8Array, ArrayBuffer, Blob or ReadableStream"))
         }
     }
+}
+
+/// The bytes of a buffer or of any view of one. (js-sys counts in 32 bits and throws through Rust's
+/// frames when the buffer was transferred away, so the sizes are read and the array is made by hand.)
+fn view(content: &JsValue) -> Result<Uint8Array> {
+    let get = |name: &str| Reflect::get(content, &name.into()).map_err(|error| unreadable(&error));
+    let len = get("byteLength")?.as_f64().unwrap_or_default();
+    if len > MAX_ARRAY as f64 {
+        let what = format!("a buffer of {len} bytes");
+        return Err(Error::TooLarge { what, reason: "give a Blob or a ReadableStream".into() });
+    }
+    let array = if content.is_instance_of::<ArrayBuffer>() {
+        FallibleArray::over(content, 0.0, len)
+    } else {
+        let offset = get("byteOffset")?.as_f64().unwrap_or_default();
+        FallibleArray::over(&get("buffer")?, offset, len)
+    };
+    array.map(|array| JsValue::from(array).unchecked_into()).map_err(|error| unreadable(&error))
 }
 
 /// Collects a stream of `size` bytes into an array of JS.
@@ -99,7 +122,7 @@ fn from_stream(stream: &ReadableStream) -> Result<ByteStream> {
         return Err(bad("content", "the stream is locked to another reader"));
     }
     let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
-    let reading = Reading { reader, ended: false };
+    let reading = Reading { reader, ended: false, chunk: None };
     Ok(Box::pin(stream::try_unfold(reading, |mut reading| async move {
         let piece = reading.next().await?;
         Ok(piece.map(|bytes| (bytes, reading)))
@@ -110,10 +133,28 @@ fn from_stream(stream: &ReadableStream) -> Result<ByteStream> {
 struct Reading {
     reader: ReadableStreamDefaultReader,
     ended: bool,
+    /// The stream's last chunk, which may be of any size, and how much of it was taken.
+    chunk: Option<(Uint8Array, u32)>,
 }
 
 impl Reading {
     async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if let Some((chunk, at)) = &mut self.chunk {
+                let (start, len) = (*at, chunk.length());
+                if start < len {
+                    *at = len.min(start.saturating_add(PIECE));
+                    return Ok(Some(chunk.subarray(start, *at).to_vec().into()));
+                }
+            }
+            match self.next_chunk().await? {
+                Some(chunk) => self.chunk = Some((chunk, 0)),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Uint8Array>> {
         let read = JsFuture::from(self.reader.read()).await;
         self.ended = read.is_err();
         let step = read.map_err(|error| unreadable(&error))?;
@@ -124,12 +165,13 @@ impl Reading {
             return Ok(None);
         }
         let value = get("value")?;
-        if let Some(text) = value.as_string() {
-            return Ok(Some(text.into()));
-        }
-        match value.dyn_into::<Uint8Array>() {
-            Ok(array) => Ok(Some(array.to_vec().into())),
-            Err(_) => {
+        match value.dyn_ref::<JsString>() {
+            Some(text) if text.length() <= MAX_TEXT_CHUNK => {
+                Ok(Some(Uint8Array::new_from_slice(String::from(text).as_bytes())))
+            }
+            Some(_) => Err(bad("content", "the stream gave a string of more than 16 Mi units")),
+            None if ArrayBuffer::is_view(&value) => view(&value).map(Some),
+            None => {
                 Err(bad("content", "the stream gave something other than Uint8Array or string"))
             }
         }
@@ -139,7 +181,9 @@ impl Reading {
 impl Drop for Reading {
     fn drop(&mut self) {
         if !self.ended {
-            let _ = self.reader.cancel();
+            let cancelled = self.reader.cancel();
+            // A stream whose `cancel` fails is none of the caller's concern any more.
+            spawn_local(async move { drop(JsFuture::from(cancelled).await) });
         }
     }
 }
@@ -159,6 +203,8 @@ extern "C" {
     type FallibleArray;
     #[wasm_bindgen(constructor, catch, js_class = "Uint8Array")]
     fn new(length: u32) -> Result<FallibleArray, JsValue>;
+    #[wasm_bindgen(constructor, catch, js_class = "Uint8Array")]
+    fn over(buffer: &JsValue, offset: f64, length: f64) -> Result<FallibleArray, JsValue>;
 }
 
 fn allocate(length: u32) -> Result<Uint8Array, JsValue> {

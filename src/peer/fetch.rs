@@ -13,6 +13,7 @@ use futures::{
     future::{Shared, WeakShared},
 };
 use libp2p::PeerId;
+use tokio::sync::Semaphore;
 
 use super::{Peer, ProgressSink, convert, read};
 use crate::{
@@ -24,8 +25,10 @@ use crate::{
     store::{RootChange, Store, StoreError},
 };
 
-/// CIDs being fetched at a time.
-const MAX_FLIGHTS: usize = 256;
+/// CIDs that callers wait for at a time.
+const MAX_FLIGHTS: usize = 4096;
+/// Of these, those being transferred; the others wait their turn. Below what a peer answers at a time.
+const MAX_TRANSFERS: usize = 16;
 /// Connected peers asked for one CID, besides the fallback peer.
 const MAX_ASKED: usize = 8;
 
@@ -48,10 +51,17 @@ pub struct FileInfo {
 }
 
 /// Work under way, by what it is for, so that a second caller joins the first.
-#[derive(Default)]
 pub(super) struct Flights {
     contents: Joined<Cid, Content>,
     lists: Joined<PeerId, Arc<FileList>>,
+    transfers: Arc<Semaphore>,
+}
+
+impl Default for Flights {
+    fn default() -> Self {
+        let transfers = Arc::new(Semaphore::new(MAX_TRANSFERS));
+        Self { contents: Joined::default(), lists: Joined::default(), transfers }
+    }
 }
 
 impl Flights {
@@ -84,13 +94,16 @@ pub(super) async fn get(
     }
     loop {
         let (network, store) = (peer.inner.network.clone(), store.clone());
+        let transfers = peer.inner.flights.transfers.clone();
         let (flight, joined) =
             peer.inner.flights.contents.join(cid, progress.as_ref(), |progress| async move {
+                let _turn = transfers.acquire_owned().await.map_err(|_| Error::Closed)?;
                 from_peers(&network, &store, cid, fallback, progress).await
             })?;
         match flight.await {
             // Somebody else's flight did not ask the peer that this caller names.
-            Err(Error::NotFound { .. }) if joined && fallback.is_some() => continue,
+            Err(Error::NotFound { .. } | Error::WrongContent { .. })
+                if joined && fallback.is_some() => {}
             outcome => return outcome,
         }
     }

@@ -1,12 +1,15 @@
 //! Answering peers: the whole tree to whom asks, and every file or directory that is stored here.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    io,
+};
 
 use bytes::Bytes;
 use futures::{
     AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _, stream::FuturesUnordered,
 };
-use libp2p::StreamProtocol;
+use libp2p::{PeerId, StreamProtocol};
 
 use super::{Content, TreeHandle, read};
 use crate::{
@@ -23,6 +26,9 @@ use crate::{
 
 /// Requests answered at a time; more wait in the network's queue, which has a bound of its own.
 const MAX_ANSWERS: usize = 64;
+/// Of these, those of one peer, so that it cannot keep the others out. Our own side asks for less at
+/// a time.
+const MAX_ANSWERS_PER_PEER: usize = 32;
 /// Bytes of a request read at a time.
 const REQUEST_READ: usize = 1024;
 
@@ -35,23 +41,36 @@ pub(super) async fn serve(
     let mut incoming = network.accept(StreamProtocol::new(PROTOCOL)).await?;
     task::spawn(async move {
         let mut answers = FuturesUnordered::new();
+        let mut running: HashMap<PeerId, usize> = HashMap::new();
         loop {
-            if answers.len() >= MAX_ANSWERS {
-                answers.next().await;
-            }
+            let may_accept = answers.len() < MAX_ANSWERS;
+            let next = async {
+                if may_accept { incoming.next().await } else { std::future::pending().await }
+            };
             futures::select_biased! {
-                () = answers.select_next_some() => {}
-                stream = incoming.next().fuse() => match stream {
-                    Some((peer, stream)) => {
-                        let (store, tree) = (&store, &tree);
-                        answers.push(async move {
-                            if let Err(error) = answer(stream, store, tree).await {
-                                tracing::debug!(%peer, %error, "a request for files was not answered");
-                            }
-                        });
+                peer = answers.select_next_some() => {
+                    if let Entry::Occupied(mut count) = running.entry(peer) {
+                        *count.get_mut() -= 1;
+                        if *count.get() == 0 {
+                            count.remove();
+                        }
                     }
-                    None => break,
-                },
+                }
+                stream = next.fuse() => {
+                    let Some((peer, stream)) = stream else { break };
+                    let count = running.entry(peer).or_default();
+                    if *count >= MAX_ANSWERS_PER_PEER {
+                        continue; // dropping the stream resets it
+                    }
+                    *count += 1;
+                    let (store, tree) = (&store, &tree);
+                    answers.push(async move {
+                        if let Err(error) = answer(stream, store, tree).await {
+                            tracing::debug!(%peer, %error, "a request for files was not answered");
+                        }
+                        peer
+                    });
+                }
             }
         }
     });
@@ -72,7 +91,8 @@ enum AnswerError {
 
 /// Dropping the stream before its end resets it: the other side then knows that it has not all.
 async fn answer(mut stream: Stream, store: &Store, tree: &TreeHandle) -> Result<(), AnswerError> {
-    match request(&mut stream).await? {
+    let request = time::timeout(STALL_TIMEOUT, request(&mut stream)).await;
+    match request.map_err(|_| AnswerError::Stalled)?? {
         Request::FileList => {
             let message = tree.list().await?.encode()?;
             send(&mut stream, &message).await?;
@@ -86,7 +106,7 @@ async fn request(stream: &mut Stream) -> Result<Request, AnswerError> {
     let mut decoder = RequestDecoder::new();
     let mut buffer = [0; REQUEST_READ];
     loop {
-        let len = timed(stream.read(&mut buffer)).await?;
+        let len = stream.read(&mut buffer).await?;
         if len == 0 {
             decoder.end()?;
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());

@@ -158,21 +158,42 @@ impl Owner {
     }
 
     async fn commit(&mut self, mut batch: Vec<Pending>) {
-        let before = self.current_root();
-        let sessions = batch.iter_mut().filter_map(|pending| pending.session.take()).collect();
-        match commit(&self.store, &mut self.tree, Some(before), sessions).await {
-            Ok(root) => {
-                *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
-                self.list = None;
-                for Pending { edit, reply, .. } in batch {
-                    let cid = self.cid_after(&edit, root).await;
-                    drop(reply.send(cid.map(|cid| Edited { cid, root })));
+        while !batch.is_empty() {
+            let before = self.current_root();
+            let mut sessions = Vec::new();
+            let (storing, plain): (Vec<Pending>, Vec<Pending>) =
+                batch.into_iter().partition(|pending| pending.session.is_some());
+            let replies = storing.into_iter().map(|mut pending| {
+                sessions.extend(pending.session.take());
+                pending
+            });
+            let replies: Vec<Pending> = replies.collect();
+            let stores = !sessions.is_empty();
+            match commit(&self.store, &mut self.tree, Some(before), sessions).await {
+                Ok(root) => {
+                    *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
+                    self.list = None;
+                    for Pending { edit, reply, .. } in replies.into_iter().chain(plain) {
+                        let cid = self.cid_after(&edit, root).await;
+                        drop(reply.send(cid.map(|cid| Edited { cid, root })));
+                    }
+                    return;
                 }
-            }
-            Err(error) => {
-                self.tree = Tree::open(before, self.params);
-                for Pending { reply, .. } in batch {
-                    drop(reply.send(Err(error.clone())));
+                Err(error) => {
+                    self.tree = Tree::open(before, self.params);
+                    // What brings no blocks may still succeed: a removal when the quota is used up.
+                    let (again, failed) =
+                        if stores { (plain, replies) } else { (Vec::new(), plain) };
+                    for Pending { reply, .. } in failed {
+                        drop(reply.send(Err(error.clone())));
+                    }
+                    batch = Vec::new();
+                    for pending in again {
+                        match self.apply(&pending.edit).await {
+                            Ok(()) => batch.push(pending),
+                            Err(error) => drop(pending.reply.send(Err(error))),
+                        }
+                    }
                 }
             }
         }

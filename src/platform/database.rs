@@ -122,9 +122,9 @@ pub trait Database: MaybeSend + MaybeSync + 'static {
         limit: u32,
     ) -> BoxFuture<DatabaseResult<Vec<Bytes>>>;
 
-    /// Applies the batch durably: when this resolves, a crash of the process loses nothing of it,
-    /// and if it wrote to [`Table::Roots`], neither does a power cut. Returns, for each
-    /// [`Op::PutNew`] in order, whether it wrote (`false`: the key was there already).
+    /// Applies the batch durably: when this resolves, a crash of the process loses nothing of it.
+    /// Returns, for each [`Op::PutNew`] in order, whether it wrote (`false`: the key was there
+    /// already).
     fn write(&self, batch: Batch) -> BoxFuture<DatabaseResult<Vec<bool>>>;
 
     fn usage(&self) -> BoxFuture<DatabaseResult<Usage>>;

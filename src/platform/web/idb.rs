@@ -142,7 +142,7 @@ impl Database for IdbDatabase {
     fn close(&self) -> BoxFuture<()> {
         let connection = self.connection.clone();
         // Runs after every write that was started before it.
-        let last = connection.start(Table::ALL, Mode::Relaxed);
+        let last = connection.start(Table::ALL, Mode::Write);
         connection.closed.borrow_mut().get_or_insert_with(|| "close() was called".into());
         Box::pin(async move {
             if let Ok(last) = last {

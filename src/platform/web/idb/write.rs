@@ -58,7 +58,7 @@ impl Write {
         let mut tables: Vec<Table> = batch.iter().map(Op::table).collect();
         tables.sort_unstable();
         tables.dedup();
-        let transaction = connection.start(tables, durability(&batch))?;
+        let transaction = connection.start(tables, Mode::Write)?;
         let large = batch.iter().any(is_large);
         match first_stage(&transaction, batch, ask) {
             Ok(stage) => Ok(Self { transaction, stage, large }),
@@ -178,13 +178,4 @@ fn with_value<T>(bytes: &[u8], issue: impl FnOnce(&Uint8Array) -> T) -> T {
         }
         issue(array)
     })
-}
-
-/// What names a root is flushed to the disk before it is reported; blocks that nothing names yet
-/// may be lost in a power cut together with whoever wanted them.
-fn durability(batch: &Batch) -> Mode {
-    match batch.iter().any(|op| op.table() == Table::Roots) {
-        true => Mode::Relaxed,
-        false => Mode::Relaxed,
-    }
 }

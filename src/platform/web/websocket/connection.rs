@@ -22,6 +22,8 @@ use crate::platform::time::{Duration, Sleep, sleep};
 /// What may wait here to be read. The remote's windows end far below it unless the page stands
 /// still for long.
 const MAX_RECEIVED: usize = 64 * 1024 * 1024;
+/// What a message that waits is charged besides its bytes, so that many small ones count too.
+const MESSAGE_COST: usize = 64;
 /// Above this many bytes in the browser's own buffer, writers wait.
 const HIGH_WATER: u32 = 1024 * 1024;
 /// Writes are gathered up to this size and sent as one message.
@@ -276,7 +278,10 @@ impl State {
         }
         let buffer: ArrayBuffer =
             message.data().dyn_into().map_err(|_| "a message that is not binary".to_owned())?;
-        let waiting = self.received_bytes.get() + buffer.byte_length() as usize;
+        if buffer.byte_length() == 0 {
+            return Ok(());
+        }
+        let waiting = self.received_bytes.get() + buffer.byte_length() as usize + MESSAGE_COST;
         if waiting > MAX_RECEIVED {
             return Err(format!("more than {MAX_RECEIVED} bytes came before they could be read"));
         }
@@ -289,7 +294,7 @@ impl State {
 
     fn read(&self, buf: &mut [u8]) -> usize {
         let mut received = self.received.borrow_mut();
-        let mut filled = 0;
+        let (mut filled, mut freed) = (0, 0);
         while filled < buf.len()
             && let Some(front) = received.front_mut()
         {
@@ -300,9 +305,10 @@ impl State {
             front.read += taken;
             if front.read == front.bytes.len() {
                 received.pop_front();
+                freed += MESSAGE_COST;
             }
         }
-        self.received_bytes.set(self.received_bytes.get() - filled);
+        self.received_bytes.set(self.received_bytes.get().saturating_sub(filled + freed));
         filled
     }
 
