@@ -18,8 +18,7 @@ const SENTENCES = {
   NOT_FOUND: 'Nobody who was asked has it. Its peer may be offline.',
   PEER_UNREACHABLE: 'That peer cannot be reached. It may be offline, or at another relay.',
   PROTOCOL: 'The other peer answered in a way that makes no sense.',
-  QUOTA_EXCEEDED:
-    'This browser’s storage is full; nothing was lost. Removing your own files may free some. Files got from others stay until this site’s data is cleared in the browser.',
+  QUOTA_EXCEEDED: 'This browser’s storage is full; nothing was lost. Removing your own files may help; files got from others stay until the site’s data is cleared.',
   STORAGE: 'This browser’s storage failed.',
   TIMEOUT: 'That took too long. Try again.',
   TOO_LARGE: 'That is larger than is allowed.',
