@@ -1,9 +1,10 @@
-// What can be said about the scripts without running them: they parse, the declarations compile, every
-// error code has a sentence on the page, no lock file names a registry.
+// What can be said about the scripts without running them: they parse, the declarations and the examples
+// compile, every error code has a sentence on the page, no lock file names a registry.
 
 import { spawnSync } from 'node:child_process';
-import { readFile, readdir } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -15,7 +16,10 @@ for (const folder of ['src/js', 'tests', 'www']) await collect(path.join(ROOT, f
 for (const script of scripts) run(`${path.relative(ROOT, script)} does not parse`, ['--check', script]);
 
 const tsc = createRequire(import.meta.url).resolve('typescript/package.json').replace(/package\.json$/, 'bin/tsc');
-run('the type declarations do not fit their use', [tsc, '--project', path.join(ROOT, 'tests/types/tsconfig.json')]);
+const settings = path.join(ROOT, 'tests/types/tsconfig.json');
+run('the type declarations do not fit their use', [tsc, '--project', settings]);
+const examples = await typeCheckExamples();
+if (examples === 0) problems.push('README.md and src/js/index.d.ts have no examples');
 
 const declared = codesIn(await read('src/js/index.d.ts'), /^ {2}\| '([A-Z_]+)'/gm);
 const explained = codesIn(await read('www/src/errors.js'), /^ {2}([A-Z_]+): /gm);
@@ -31,7 +35,7 @@ if (problems.length > 0) {
   console.error(problems.join('\n'));
   process.exitCode = 1;
 } else {
-  console.log(`${scripts.length} scripts parse, the declarations compile, ${declared.size} error codes have a sentence`);
+  console.log(`${scripts.length} scripts parse, the declarations and ${examples} examples compile, ${declared.size} error codes have a sentence`);
 }
 
 async function collect(folder) {
@@ -41,6 +45,25 @@ async function collect(folder) {
     if (entry.isDirectory()) await collect(file);
     else if (/\.m?js$/.test(entry.name)) scripts.push(file);
   }
+}
+
+/** The examples that tests/e2e runs, as TypeScript. */
+async function typeCheckExamples() {
+  const folder = await mkdtemp(path.join(tmpdir(), 'tabpeer-examples-'));
+  const files = [];
+  for (const source of ['README.md', 'src/js/index.d.ts']) {
+    const text = (await read(source)).replace(source.endsWith('.ts') ? /^\s*\* ?/gm : /^$/, '');
+    for (const [, code] of text.matchAll(/```js\n([\s\S]*?)```/g)) {
+      if (!code.includes("from 'tabpeer'")) continue;
+      files.push(`${path.basename(source, '.d.ts')}-${files.length + 1}.ts`);
+      await writeFile(path.join(folder, files.at(-1)), code);
+    }
+  }
+  const project = path.join(folder, 'tsconfig.json');
+  await writeFile(project, JSON.stringify({ extends: settings, files }));
+  if (files.length > 0) run('an example does not compile', [tsc, '--project', project]);
+  await rm(folder, { recursive: true });
+  return files.length;
 }
 
 function read(file) {

@@ -1,5 +1,7 @@
+/// <reference lib="esnext.disposable" />
+
 /**
- * tabpeer: this tab as a libp2p/IPFS peer.
+ * tabpeer: this tab as a libp2p/IPFS peer. These declarations need TypeScript 5.7 or newer.
  *
  * ```js
  * import { connect } from 'tabpeer';
@@ -7,7 +9,7 @@
  * const peer = await connect();
  * const { fileCid } = await peer.storeFile('notes/hello.txt', 'Hello, peers!');
  * const file = await peer.getFile(fileCid);
- * console.log(peer.peerID, await file.text());
+ * if (file.type === 'file') console.log(peer.peerID, await file.text());
  * ```
  */
 
@@ -17,7 +19,7 @@ export type PeerErrorCode =
   | 'ALREADY_OPEN'
   /** An argument has the wrong type or value; the message names it. */
   | 'BAD_ARGUMENT'
-  /** Content does not have the structure of a UnixFS file or directory. */
+  /** The bytes are those of the CID, but not a valid UnixFS file or directory. */
   | 'BAD_CONTENT'
   /** The peer is doing too much at once; try again later. */
   | 'BUSY'
@@ -47,7 +49,7 @@ export type PeerErrorCode =
   | 'PEER_UNREACHABLE'
   /** The other side broke the rules of a protocol. */
   | 'PROTOCOL'
-  /** The browser's storage quota for this origin is used up; nothing was written. */
+  /** The browser's storage quota for this origin is used up; this file was not written. */
   | 'QUOTA_EXCEEDED'
   /** The browser's database failed. */
   | 'STORAGE'
@@ -72,7 +74,7 @@ export interface ConnectOptions {
    * Relays to meet other peers at: URLs of relays (`https://relay.example`, the best form: the relay
    * tells its present addresses there) or multiaddrs. `connect` resolves as soon as one answers.
    * Left out: the page's own origin is asked, so a page served by a relay needs no configuration.
-   * An empty list: no network.
+   * At most 16. An empty list: no network.
    */
   relays?: string[];
   /**
@@ -89,12 +91,22 @@ export interface ConnectOptions {
 /**
  * Opens this browser's peer. Works offline too: then `connected` is false until a relay is reached.
  *
+ * The page must be a secure context, that is, come from `https:` or from localhost: the peer needs Web
+ * Locks and WebCrypto, which browsers offer nowhere else.
+ *
  * @param options options, or just a `peerKey`
- * @throws {PeerError} `ALREADY_OPEN`, `INVALID_KEY`, `INVALID_ADDRESS`, `STORAGE`, `QUOTA_EXCEEDED`
+ * @throws {PeerError} `ALREADY_OPEN`, `BAD_ARGUMENT` (more than 16 relays, for example), `INVALID_KEY`,
+ * `INVALID_ADDRESS`, `LOAD_FAILED`, `STORAGE`, `QUOTA_EXCEEDED`
  */
 export function connect(options?: ConnectOptions | string): Promise<P2PWebAppClient>;
 
-/** How a file is cut into blocks; decides its CID. */
+/**
+ * How a file is cut into blocks; decides its CID.
+ *
+ * - `unixfs-v1-2025`: CIDv1, raw leaves of 1 MiB
+ * - `kubo-v1-raw`: CIDv1, raw leaves of 256 KiB, as `ipfs add --cid-version=1`
+ * - `unixfs-v0-2015`: CIDv0, leaves of 256 KiB in dag-pb, as `ipfs add`
+ */
 export type ImportProfile = 'unixfs-v1-2025' | 'kubo-v1-raw' | 'unixfs-v0-2015';
 
 /** Bytes done so far, and of how many if that is known. */
@@ -104,15 +116,21 @@ export interface Progress {
 }
 
 export interface StoreOptions {
-  /** Default `unixfs-v1-2025`: CIDv1, raw leaves of 1 MiB. `kubo-v1-raw` is `ipfs add --cid-version=1`. */
+  /** Default `unixfs-v1-2025`. */
   profile?: ImportProfile;
+  /** Gives up; the promise rejects with the signal's reason. An abort may come too late: then the file is stored. */
   signal?: AbortSignal;
   onProgress?: (progress: Progress) => void;
 }
 
 export interface GetOptions {
+  /** Gives up; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
-  /** Longest time for the whole call, in milliseconds. Left out: as long as bytes keep arriving. */
+  /**
+   * Longest time for the whole call, in milliseconds. Left out: as long as bytes keep arriving. A peer
+   * is left when it is not found within 20 s, does not agree on a protocol within 10 s, or sends no
+   * byte for 30 s.
+   */
   timeout?: number;
   onProgress?: (progress: Progress) => void;
 }
@@ -132,6 +150,7 @@ export interface FileEntry {
 
 /** A whole tree: every file and directory by its path from the top. */
 export interface FileList {
+  /** The CID of the tree; empty (`''`) when another peer does not tell it. */
   rootCID: string;
   entries: Record<string, FileEntry>;
 }
@@ -162,13 +181,18 @@ export class FileContent {
 
 /** The browser's storage for this origin, in bytes. */
 export interface StorageInfo {
+  /** By everything of this origin: this peer's own files, fetched ones, and what else the page stores. */
   used: number;
   quota?: number;
   /** The browser promised not to clear it when space runs short. */
   persistent: boolean;
 }
 
-/** A peer in this tab. Comes from {@link connect}. */
+/**
+ * A peer in this tab. Comes from {@link connect}.
+ *
+ * Every call may also reject with `CLOSED` or `STORAGE`.
+ */
 export class P2PWebAppClient {
   private constructor();
 
@@ -178,14 +202,15 @@ export class P2PWebAppClient {
   readonly peerKey: string;
   /** Version of this package. */
   readonly version: string;
-  /** Whether a relay or another peer is connected at this moment. */
+  /** Whether others can reach this peer through a relay, or a peer other than a relay is connected. */
   readonly connected: boolean;
   /** The CID of this peer's whole tree of files. */
   readonly rootCID: string;
 
   /**
    * Stores a file in this peer's tree; parents are made, a file that is there is replaced. When the
-   * promise resolves the file is durable and other peers can get it. Streams are not held in memory.
+   * promise resolves, the file survives a crash of the tab or the browser, and other peers can get it.
+   * Streams are not held in memory.
    *
    * ```js
    * import { connect } from 'tabpeer';
@@ -224,22 +249,34 @@ export class P2PWebAppClient {
    * await peer.storeFile('a/b.html', '<h1>b</h1>');
    * const { entries } = await peer.listFiles();
    * console.assert(entries['a'].type === 'directory');
-   * console.assert(entries['a/b.html'].mimeType.startsWith('text/html'));
+   * console.assert(entries['a/b.html'].mimeType?.startsWith('text/html'));
    * ```
-   * @throws {PeerError} `INVALID_PEER_ID`, `PEER_UNREACHABLE`, `UNSUPPORTED`, `PROTOCOL`, `TIMEOUT`
+   * @throws {PeerError} `INVALID_PEER_ID`, `PEER_UNREACHABLE`, `UNSUPPORTED`, `PROTOCOL`, `TIMEOUT`, `TOO_LARGE`
    */
   listFiles(peerID?: string): Promise<FileList>;
 
   /**
    * Gets a file or directory by CID: from this peer's storage, else from the fallback peer, else from
-   * the peers that are connected. What was fetched is verified, kept, and served to others.
+   * the peers that are connected. All that arrives is verified. A file is then kept and served to
+   * others, until the site's data is cleared: no call frees a fetched file yet. The listing of another
+   * peer's directory is not kept.
    *
-   * @param fallbackPeerID a peer to ask when this one does not have it
-   * @throws {PeerError} `INVALID_CID`, `INVALID_PEER_ID`, `NOT_FOUND`, `WRONG_CONTENT`, `TIMEOUT`, `QUOTA_EXCEEDED`
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * const peer = await connect({ relays: [] });
+   * const { fileCid } = await peer.storeFile('notes/a.txt', 'one');
+   * const found = await peer.getFile(fileCid);
+   * if (found.type === 'file') console.assert((await found.text()) === 'one');
+   * else console.assert(Object.keys(found.entries).length > 0);
+   * ```
+   * @param fallbackPeerID asked before the other connected peers, even if it is not connected yet
+   * @throws {PeerError} `INVALID_CID`, `INVALID_PEER_ID`, `NOT_FOUND`, `WRONG_CONTENT`, `BAD_CONTENT`,
+   * `TOO_LARGE` (a file of 2 GiB or more does not fit an array), `BUSY`, `TIMEOUT`, `QUOTA_EXCEEDED`, `STORAGE`
    */
   getFile(cid: string, fallbackPeerID?: string, options?: GetOptions): Promise<FileContent | DirectoryContent>;
 
-  /** How much this origin stores and may store. */
+  /** How much this origin stores and may store. Fetched files count, and stay until the site's data is cleared. */
   storage(): Promise<StorageInfo>;
 
   /** Disconnects and closes the storage; calls under way reject with `CLOSED`. Safe to call twice. */

@@ -29,7 +29,8 @@ async function settle(promise) {
     return await promise;
   } catch (error) {
     if (error?.name === 'PeerError' && !(error instanceof PeerError)) {
-      throw new PeerError(error.code, error.message, { cause: error.cause });
+      // The cause has the stack of where it was found.
+      throw new PeerError(error.code, error.message, { cause: error });
     }
     throw error;
   }
@@ -37,7 +38,8 @@ async function settle(promise) {
 
 export async function connect(options = {}) {
   const given = typeof options === 'string' ? { peerKey: options } : (options ?? {});
-  given.signal?.throwIfAborted();
+  // Whatever else is given as signal is refused, with a code, by open().
+  if (given.signal instanceof AbortSignal) given.signal.throwIfAborted();
   await load();
   return new P2PWebAppClient(await settle(open(given)));
 }
@@ -98,10 +100,17 @@ export class P2PWebAppClient {
   close() {
     return settle(this.#raw.close());
   }
+}
 
-  [Symbol.asyncDispose]() {
-    return this.close();
-  }
+// For `await using`. Where the language does not have it yet, a computed name would be "undefined".
+if (Symbol.asyncDispose) {
+  Object.defineProperty(P2PWebAppClient.prototype, Symbol.asyncDispose, {
+    value() {
+      return this.close();
+    },
+    configurable: true,
+    writable: true,
+  });
 }
 
 /** A file's bytes, in the shapes that web code wants them in. */

@@ -32,6 +32,12 @@ export function iconButton(name, label, onclick) {
   return element('button', { type: 'button', class: 'icon-button', title: label, 'aria-label': label, onclick }, icon(name));
 }
 
+/** Has a screen reader say what happened elsewhere on the page, once. */
+export function say(text) {
+  // A new node is said even when the text is that of the last time.
+  byId('said').replaceChildren(element('span', {}, text));
+}
+
 /** Copies a text and says so for a moment. */
 export function copyButton(label, text, name = 'copy') {
   return iconButton(name, label, async (event) => {
@@ -42,11 +48,17 @@ export function copyButton(label, text, name = 'copy') {
     } catch {
       button.dataset.done = 'not allowed';
     }
+    say(button.dataset.done);
     setTimeout(() => delete button.dataset.done, 1500);
   });
 }
 
 /** A long id: shortened to look at, whole to copy and to read out. */
 export function idText(id, shortened) {
-  return element('code', { title: id, 'data-id': id }, shortened);
+  return element(
+    'code',
+    { title: id, 'data-id': id },
+    element('span', { 'aria-hidden': 'true' }, shortened),
+    element('span', { class: 'spoken' }, id),
+  );
 }

@@ -3,7 +3,7 @@
 const SENTENCES = {
   ALREADY_OPEN: 'This peer is already open in another tab of this browser. Close that tab, then reload this one.',
   BAD_ARGUMENT: 'That input cannot be used.',
-  BAD_CONTENT: 'That CID names something that is neither a file nor a folder.',
+  BAD_CONTENT: 'This is not a valid file or folder.',
   BUSY: 'Too much is going on at once. Try again in a moment.',
   CLOSED: 'The peer was closed. Reload the page to start it again.',
   CORRUPT_BLOCK: 'A part of this file was damaged in this browser’s storage. Get it again from a peer that has it.',
@@ -18,7 +18,7 @@ const SENTENCES = {
   NOT_FOUND: 'Nobody who was asked has it. Its peer may be offline.',
   PEER_UNREACHABLE: 'That peer cannot be reached. It may be offline, or at another relay.',
   PROTOCOL: 'The other peer answered in a way that makes no sense.',
-  QUOTA_EXCEEDED: 'This browser’s storage is full. Remove some files and try again; nothing was lost.',
+  QUOTA_EXCEEDED: 'This browser’s storage is full; nothing was lost. Removing your own files may help; files got from others stay until the site’s data is cleared.',
   STORAGE: 'This browser’s storage failed.',
   TIMEOUT: 'That took too long. Try again.',
   TOO_LARGE: 'That is larger than is allowed.',

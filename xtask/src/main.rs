@@ -19,10 +19,11 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   setup                     install what the other commands need (each also does so by itself)
-  build [--dev]             build the npm package into pkg/, print its size, check it against the budget
+  build [--dev] [--site]    build the npm package into pkg/, print its size, check it against the budget;
+                            with --site also the demo page, into www/dist/
   demo [--port P]           build everything, start a relay, serve the page, run until Ctrl-C
   demo --check              the same, then drive two browsers through the main job and exit
-  test [PART...]            run the tests; parts: lint native web e2e interop (all when none is named)
+  test [PART...]            run the tests; parts: lint native web e2e (all when none is named)
                             --dev uses a debug build of the package for e2e, --only TEXT one e2e file
   bench [store] [--dev]     measure, beside the browser's own figures of the same run
 
@@ -55,8 +56,14 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         }
         "build" => {
             let profile = package::Profile::from_flag(options.flag("--dev"));
+            let site = options.flag("--site");
             options.finish()?;
-            package::build(profile)
+            package::build(profile)?;
+            if site {
+                setup::npm("www")?;
+                println!("site: {}", demo::build_site()?.display());
+            }
+            Ok(())
         }
         "demo" => {
             let check = options.flag("--check");

@@ -153,8 +153,8 @@ const MANIFEST: &str = r#"{
     "./tabpeer_bg.wasm": "./tabpeer_bg.wasm",
     "./package.json": "./package.json"
   },
-  "files": ["index.js", "index.d.ts", "tabpeer.js", "tabpeer_bg.wasm", "snippets", "LICENSE-MIT", "LICENSE-APACHE"],
-  "sideEffects": ["./snippets/*"]
+  "files": ["index.js", "index.d.ts", "tabpeer.js", "tabpeer_bg.wasm", "LICENSE-MIT", "LICENSE-APACHE"],
+  "sideEffects": false
 }
 "#;
 

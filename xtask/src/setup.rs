@@ -16,8 +16,8 @@ const WASM: &str = "wasm32-unknown-unknown";
 /// A download that timed out is tried again this often.
 const ATTEMPTS: u32 = 4;
 
-/// The oldest Node.js whose test runner and `Blob` the tests can use.
-const NODE: u32 = 20;
+/// The oldest Node.js, as major and minor version, that the bundler of the page runs on.
+const NODE: (u32, u32) = (20, 19);
 
 /// Everything, for `cargo xtask setup`.
 pub fn everything() -> Result<()> {
@@ -105,11 +105,12 @@ pub fn npm(folder: &str) -> Result<()> {
 
 /// Node.js itself is the one thing that is asked for, not installed.
 pub fn node() -> Result<()> {
+    let needed = format!("Node.js {}.{} or later with npm is needed", NODE.0, NODE.1);
     let version = process::capture(Command::new("node").arg("--version"))
-        .map_err(|error| format!("Node.js {NODE} or later with npm is needed: {error}"))?;
-    match major_version(&version) {
-        Some(major) if major >= NODE => Ok(()),
-        _ => Err(format!("Node.js {NODE} or later is needed, this is {}", version.trim()).into()),
+        .map_err(|error| format!("{needed}: {error}"))?;
+    match major_and_minor(&version) {
+        Some(found) if found >= NODE => Ok(()),
+        _ => Err(format!("{needed}, this is {}", version.trim()).into()),
     }
 }
 
@@ -197,8 +198,9 @@ fn retry(title: &str, command: impl Fn() -> Command) -> Result<()> {
     }
 }
 
-fn major_version(text: &str) -> Option<u32> {
-    text.trim().trim_start_matches('v').split('.').next()?.parse().ok()
+fn major_and_minor(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.trim().trim_start_matches('v').split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -206,8 +208,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_major_version() {
-        assert_eq!(major_version("v20.20.2\n"), Some(20));
-        assert_eq!(major_version("what"), None);
+    fn versions_are_compared_by_major_and_minor() {
+        assert_eq!(major_and_minor("v20.20.2\n"), Some((20, 20)));
+        assert_eq!(major_and_minor("what"), None);
+        assert!(major_and_minor("v20.9.0") < Some(NODE));
+        assert!(major_and_minor("v22.0.0") >= Some(NODE));
     }
 }

@@ -38,6 +38,8 @@ enum Part {
 
 impl Part {
     const ALL: [Self; 5] = [Self::Lint, Self::Native, Self::Web, Self::E2e, Self::Interop];
+    /// What runs when no part is named: those that have tests.
+    const DEFAULT: [Self; 4] = [Self::Lint, Self::Native, Self::Web, Self::E2e];
 
     fn name(self) -> &'static str {
         match self {
@@ -58,10 +60,10 @@ impl Part {
     }
 }
 
-/// Runs the named parts, or all; stops at the first that fails and says so after the closing lines.
+/// Runs the named parts, or all that have tests; stops at the first that fails and says so after the closing lines.
 pub fn run(names: &[String], profile: Profile, only: Option<&str>) -> Result<()> {
     let parts = match names {
-        [] => Part::ALL.to_vec(),
+        [] => Part::DEFAULT.to_vec(),
         names => names.iter().map(|name| Part::parse(name)).collect::<Result<Vec<_>>>()?,
     };
     let mut report = Report::default();
@@ -75,9 +77,9 @@ pub fn run(names: &[String], profile: Profile, only: Option<&str>) -> Result<()>
             Part::Web => web(&mut report),
             Part::E2e => e2e(&mut report, profile, only),
             Part::Interop => {
-                report
-                    .line("no interoperability tests yet: Kubo and Helia come with Bitswap".into());
-                Ok(())
+                // The name is kept for the tests with Kubo and Helia; nothing was tested, so no "ok".
+                report.line("interop: no tests in this version".into());
+                continue;
             }
         };
         report.end_part(part, &outcome, started.elapsed());

@@ -1,9 +1,9 @@
 // Gets a file or folder by CID, with progress and cancel, then shows or saves it.
 
-import { byId, element } from '../dom.js';
+import { byId, element, say } from '../dom.js';
 import { bytes, short } from '../format.js';
 import { peer } from '../peer.js';
-import { describe } from './notices.js';
+import { describe, summary } from './notices.js';
 import { save, show } from './preview.js';
 import { rememberSize } from './tree.js';
 
@@ -41,11 +41,13 @@ async function fetchContent(cid, from, name) {
   const abort = new AbortController();
   current = abort;
   const place = byId('fetch');
-  const bar = element('progress', { 'aria-label': `Getting ${name ?? short(cid)}` });
+  const shown = name ?? short(cid);
+  const bar = element('progress', { 'aria-label': `Getting ${shown}` });
   const amount = element('span', { class: 'muted' }, 'looking for it…');
   const cancel = element('button', { type: 'button', class: 'plain', onclick: () => abort.abort() }, 'Cancel');
   place.dataset.state = 'busy';
-  place.replaceChildren(element('p', {}, name ?? short(cid)), bar, element('p', { class: 'row' }, amount, cancel));
+  place.replaceChildren(element('p', {}, shown), bar, element('p', { class: 'row' }, amount, cancel));
+  say(`Getting ${shown}`);
   const started = performance.now();
   try {
     const onProgress = (progress) => {
@@ -58,15 +60,20 @@ async function fetchContent(cid, from, name) {
     const found = await peer.client.getFile(cid, from, { signal: abort.signal, onProgress });
     if (current !== abort) return undefined;
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    const what = found.type === 'file' ? bytes(found.size) : 'a folder';
-    if (found.type === 'file') rememberSize(cid, found.size);
+    // The listing of another peer's folder is verified, but only files are kept.
+    const file = found.type === 'file';
+    const outcome = file ? `Got ${bytes(found.size)} in ${seconds} s, verified and kept.` : `Got a folder in ${seconds} s, verified.`;
+    if (file) rememberSize(cid, found.size);
     place.dataset.state = 'done';
-    place.replaceChildren(element('p', { class: 'muted' }, `Got ${what} in ${seconds} s, verified and kept.`));
+    place.replaceChildren(element('p', { class: 'muted' }, outcome));
+    say(outcome);
     return found;
   } catch (error) {
     if (current !== abort) return undefined;
     place.dataset.state = 'failed';
-    place.replaceChildren(describe(error, error?.name === 'AbortError' ? '' : 'It could not be got.'));
+    const what = error?.name === 'AbortError' ? '' : 'It could not be got.';
+    place.replaceChildren(describe(error, what));
+    say(summary(error, what));
     return undefined;
   }
 }

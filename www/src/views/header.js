@@ -16,7 +16,6 @@ peer.addEventListener('state', show);
 export function start() {
   const { peerID, version } = peer.client;
   byId('peer-id').replaceWith(Object.assign(idText(peerID, short(peerID, 14, 8)), { id: 'peer-id' }));
-  byId('peer-id').setAttribute('aria-labelledby', 'peer-id-label');
   byId('peer-id-actions').append(
     copyButton('Copy peer id', peerID),
     copyButton('Copy a link to my files', linkToPeer(peerID), 'link'),

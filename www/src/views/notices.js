@@ -16,12 +16,17 @@ export function problem(error, what) {
 
 /** The same words for a place of one's own. */
 export function describe(error, what) {
-  const { sentence, technical } = explain(error);
-  const text = element('div', { class: 'problem' }, element('p', {}, [what, sentence].filter(Boolean).join(' ')));
+  const { technical } = explain(error);
+  const text = element('div', { class: 'problem' }, element('p', {}, summary(error, what)));
   if (technical) {
     text.append(element('details', {}, element('summary', {}, 'Details'), element('code', {}, technical)));
   }
   return text;
+}
+
+/** What was being done and why it failed, in a line. */
+export function summary(error, what) {
+  return [what, explain(error).sentence].filter(Boolean).join(' ');
 }
 
 function dismiss() {

@@ -1,10 +1,10 @@
 // Drop or choose files and folders: progress, then CID and path.
 
-import { byId, copyButton, element, idText } from '../dom.js';
+import { byId, copyButton, element, idText, say } from '../dom.js';
 import { bytes, safeName, short } from '../format.js';
 import { linkToFile } from '../link.js';
 import { peer } from '../peer.js';
-import { describe, problem } from './notices.js';
+import { describe, problem, summary } from './notices.js';
 import { rememberSize } from './tree.js';
 
 /** Files stored at the same time; more would only queue in the browser's database. */
@@ -16,6 +16,8 @@ const DROPPED = 100_000;
 
 const waiting = [];
 let running = 0;
+/** What came of the files since all was quiet, to be said once: a line for each would not end. */
+let outcomes = [];
 
 export function start() {
   const pick = byId('pick');
@@ -56,6 +58,11 @@ async function work() {
   running += 1;
   for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await storeOne(next);
   running -= 1;
+  if (running > 0) return;
+  const failed = outcomes.filter((outcome) => outcome.failed).length;
+  const counts = [`${outcomes.length - failed} files stored`, failed > 0 ? `${failed} not stored` : ''];
+  say(outcomes.length === 1 ? outcomes[0].text : counts.filter(Boolean).join(', '));
+  outcomes = [];
 }
 
 async function storeOne({ path, file }) {
@@ -84,11 +91,13 @@ async function storeOne({ path, file }) {
       ),
     );
     row.dataset.cid = fileCid;
+    outcomes.push({ failed: false, text: `${safeName(path)} stored` });
   } catch (error) {
     bar.remove();
     cancel.remove();
     row.classList.add('failed');
     row.append(describe(error, 'Not stored.'));
+    outcomes.push({ failed: true, text: summary(error, `${safeName(path)} was not stored.`) });
   }
 }
 
