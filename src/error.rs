@@ -171,7 +171,7 @@ mod tests {
     fn the_typescript_union_lists_the_same_codes() {
         let types = include_str!("js/index.d.ts");
         let (_, rest) = types.split_once("export type PeerErrorCode").expect("the union");
-        let (union, _) = rest.split_once(';').expect("its end");
+        let (union, _) = rest.split_once("';").expect("its end");
         let listed: Vec<&str> = union
             .lines()
             .filter_map(|line| line.trim().strip_prefix("| '"))
