@@ -158,7 +158,7 @@ async fn removing_frees_what_nothing_else_refers_to() {
 
     peer.remove_file("two").await.expect("removed");
     assert_eq!(peer.usage().await.expect("usage").used, empty);
-    peer.store().check().await.expect("the counts agree with a recount");
+    assert!(peer.store().check().await.expect("counted").is_clean());
     peer.close().await;
 }
 
@@ -176,7 +176,7 @@ async fn edits_that_come_together_all_arrive() {
     for (i, stored) in done.iter().enumerate() {
         assert_eq!(list.entries[&format!("d{}/{i}", i % 7)].cid, stored.file);
     }
-    peer.store().check().await.expect("the counts agree with a recount");
+    assert!(peer.store().check().await.expect("counted").is_clean());
     peer.close().await;
 }
 
@@ -214,7 +214,7 @@ async fn bad_calls_are_refused_with_their_code_and_change_nothing() {
     let broken = peer.store_file("broken", failing, StoreOptions::default()).await;
     assert_eq!(broken.expect_err("broken").code(), "BAD_ARGUMENT");
     assert_eq!(peer.root(), root);
-    peer.store().check().await.expect("nothing is half written");
+    assert!(peer.store().check().await.expect("counted").is_clean());
     store(&peer, "dir/other", &noise(10, 2)).await;
     peer.close().await;
 }
@@ -249,4 +249,41 @@ async fn callers_of_one_cid_share_a_flight_and_all_hear_of_it() {
     a.close().await;
     b.close().await;
     relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_quota_refuses_files_and_still_lets_others_go() {
+    let databases = Arc::new(MemoryDatabases::default());
+    let peer = peer_on(Vec::new(), databases.clone()).await;
+    let kept = noise(200_000, 1);
+    let cid = store(&peer, "kept", &kept).await.file;
+    store(&peer, "goes", &noise(200_000, 2)).await;
+    let database = databases.get(&format!("tabpeer-{}", peer.peer_id()));
+    database.set_quota(Some(peer.usage().await.expect("usage").used + 1000));
+
+    let big = noise(300_000, 3);
+    let (refused, removed, made) = tokio::join!(
+        peer.store_file("new", source(&big), StoreOptions::default()),
+        peer.remove_file("goes"),
+        peer.create_directory("empty"),
+    );
+    assert_eq!(refused.expect_err("no room").code(), "QUOTA_EXCEEDED");
+    removed.expect("what frees space is not held up by what needs it");
+    made.expect("made");
+    let list = peer.list_files(None).await.expect("list");
+    assert_eq!(list.entries.keys().collect::<Vec<_>>(), ["empty", "kept"]);
+    assert_eq!(read(&peer, cid).await.expect("kept"), kept);
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    database.set_quota(None);
+    store(&peer, "new", &big).await;
+    peer.close().await;
+}
+
+#[tokio::test]
+async fn closing_ends_a_file_whose_source_has_stalled() {
+    let peer = peer(Vec::new()).await;
+    let stalled: tabpeer::peer::ByteStream = Box::pin(futures::stream::pending());
+    let storing = peer.store_file("stalled", stalled, StoreOptions::default());
+    let (outcome, ()) = tokio::join!(storing, peer.close());
+    assert_eq!(outcome.expect_err("closed").code(), "CLOSED");
 }

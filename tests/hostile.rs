@@ -64,7 +64,7 @@ async fn still_works(victim: &Peer, honest: &Peer, seed: u64) {
     let bytes = noise(300_000, seed);
     let cid = store(honest, &format!("good/{seed}"), &bytes).await.file;
     assert_eq!(get(victim, cid, Some(honest.peer_id())).await.expect("fetched"), bytes);
-    victim.store().check().await.expect("a sound store");
+    assert!(victim.store().check().await.expect("counted").is_clean());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,7 +220,7 @@ async fn a_relay_that_dies_in_the_middle_costs_one_call_and_comes_back() {
     let (outcome, ()) = tokio::join!(getting, killing);
     let error = outcome.expect_err("the circuit broke");
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
-    client.store().check().await.expect("nothing is half written");
+    assert!(client.store().check().await.expect("counted").is_clean());
 
     for peer in [&server, &client] {
         reserved(peer, false).await;
@@ -251,4 +251,27 @@ impl tabpeer::peer::ProgressSink for Started {
             self.0.notify_one();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_names_an_honest_peer_is_not_told_anothers_lie() {
+    let (relay, _data) = relay().await;
+    let honest = peer(by_websocket(&relay)).await;
+    let victim = peer(by_websocket(&relay)).await;
+    let bytes = noise(2_000_000, 7);
+    let cid = store(&honest, "true", &bytes).await.file;
+    let (blocks, _) = import_bytes(Profile::default(), &bytes);
+    let root = blocks.iter().find(|block| *block.cid() == cid).expect("the root");
+    let (liar, id) = evil(by_websocket(&relay), file_message(root, &noise(2_000_000, 8))).await;
+    let (lied_to, told) =
+        tokio::join!(get(&victim, cid, Some(id)), get(&victim, cid, Some(honest.peer_id())));
+    assert_eq!(told.expect("the honest peer was asked"), bytes);
+    assert_eq!(
+        lied_to.expect_err("it named the liar, and nobody else was connected").code(),
+        "WRONG_CONTENT"
+    );
+    liar.close().await;
+    honest.close().await;
+    victim.close().await;
+    relay.stop().await;
 }

@@ -15,7 +15,8 @@ use crate::{
     peer::ProgressSink,
 };
 
-/// Longest string taken over as an argument, in UTF-16 units; what it means may have a limit of its own.
+/// How much of a string is taken over as an argument, in UTF-16 units. Above the limits of a path, a
+/// CID and a peer id, so what is cut off here is refused there, each with its own error.
 const MAX_TEXT_ARGUMENT: u32 = 64 << 10;
 
 /// An options object; `undefined` and `null` are an empty one.
@@ -95,11 +96,8 @@ impl Options {
 
 /// A required string argument.
 pub(super) fn text(value: &JsValue, what: &'static str) -> Result<String> {
-    match value.dyn_ref::<JsString>() {
-        Some(text) if text.length() <= MAX_TEXT_ARGUMENT => Ok(String::from(text)),
-        Some(_) => Err(bad(what, "too long")),
-        None => Err(bad(what, "not a string")),
-    }
+    let text = value.dyn_ref::<JsString>().ok_or_else(|| bad(what, "not a string"))?;
+    Ok(String::from(text.slice(0, MAX_TEXT_ARGUMENT)))
 }
 
 pub(super) fn bad(what: &'static str, reason: &str) -> Error {
