@@ -170,6 +170,9 @@ impl EventLoop {
         {
             return;
         }
+        // What it said before goes: libp2p-kad keeps any number of addresses, and a peer may push a new
+        // list whenever it likes.
+        kad.remove_peer(&peer);
         for address in info.listen_addrs.into_iter().take(MAX_PEER_ADDRESSES) {
             kad.add_address(&peer, address);
         }

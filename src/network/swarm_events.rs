@@ -163,6 +163,9 @@ impl EventLoop {
             }
         };
         if info.protocols.iter().any(|protocol| protocol.as_ref() == DHT_PROTOCOL) {
+            // What it said before goes: libp2p-kad keeps any number of addresses, and a peer may push
+            // a new list whenever it likes.
+            self.swarm.behaviour_mut().kad.remove_peer(&peer);
             let direct = direct.filter(|address| self.dialer.rank(address).is_some());
             for address in direct.into_iter().chain(named.iter().cloned()) {
                 let address = address::without_peer(address);
