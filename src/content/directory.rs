@@ -205,15 +205,8 @@ impl Tree {
     /// content. Asks for as many blocks at a time as an answer holds. Stays in memory until
     /// [`Tree::unload`].
     pub fn list(&mut self, path: &TreePath) -> Result<Vec<(TreePath, Entry)>, TreeError> {
-        let parts: Vec<&str> = path.parts().collect();
-        self.run(|root, loader| {
-            if !root.settle(loader)? {
-                return Err(loader.need());
-            }
-            let Some(dir) = find(root, &parts, loader)?.open(loader)? else {
-                return Err(TreeError::NotADirectory { path: path.to_string() });
-            };
-            let Some(entries) = dir.load_whole(parts.len(), loader)? else {
+        self.in_directory(path, |dir, loader| {
+            let Some(entries) = dir.load_whole(path.parts().count(), loader)? else {
                 return Err(loader.need());
             };
             let mut out = Vec::with_capacity(entries);
@@ -224,18 +217,12 @@ impl Tree {
 
     /// The names and CIDs in the directory at `path`, sorted by name, whatever they are.
     pub fn entries(&mut self, path: &TreePath) -> Result<Vec<(String, Cid)>, TreeError> {
-        let parts: Vec<&str> = path.parts().collect();
-        self.run(|root, loader| {
-            if !root.settle(loader)? {
-                return Err(loader.need());
-            }
-            let Some(dir) = find(root, &parts, loader)?.open(loader)? else {
-                return Err(TreeError::NotADirectory { path: path.to_string() });
-            };
+        self.in_directory(path, |dir, loader| {
             if !dir.load_names(loader)? {
                 return Err(loader.need());
             }
-            Ok(dir.entries())
+            let children = dir.sorted_children().into_iter();
+            Ok(children.map(|(name, child)| (name.to_owned(), child.link.cid)).collect())
         })
     }
 
@@ -261,6 +248,24 @@ impl Tree {
     fn of(root: Child, params: DirParams) -> Self {
         let (shelf, asked, learned) = (Shelf::new(), BTreeSet::new(), BTreeMap::new());
         Self { params, root, shelf, asked, learned }
+    }
+
+    /// Works on the directory at `path`, with all CIDs known.
+    fn in_directory<T>(
+        &mut self,
+        path: &TreePath,
+        call: impl FnOnce(&mut Dir, &mut Loader) -> Result<T, TreeError>,
+    ) -> Result<T, TreeError> {
+        let parts: Vec<&str> = path.parts().collect();
+        self.run(|root, loader| {
+            if !root.settle(loader)? {
+                return Err(loader.need());
+            }
+            match find(root, &parts, loader)?.open(loader)? {
+                Some(dir) => call(dir, loader),
+                None => Err(TreeError::NotADirectory { path: path.to_string() }),
+            }
+        })
     }
 
     fn edit(&mut self, path: &TreePath, edit: &Edit) -> Result<(), TreeError> {

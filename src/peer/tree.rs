@@ -160,20 +160,15 @@ impl Owner {
     async fn commit(&mut self, mut batch: Vec<Pending>) {
         while !batch.is_empty() {
             let before = self.current_root();
-            let mut sessions = Vec::new();
-            let (storing, plain): (Vec<Pending>, Vec<Pending>) =
+            let (mut storing, plain): (Vec<Pending>, Vec<Pending>) =
                 batch.into_iter().partition(|pending| pending.session.is_some());
-            let replies = storing.into_iter().map(|mut pending| {
-                sessions.extend(pending.session.take());
-                pending
-            });
-            let replies: Vec<Pending> = replies.collect();
-            let stores = !sessions.is_empty();
+            let sessions =
+                storing.iter_mut().filter_map(|pending| pending.session.take()).collect();
             match commit(&self.store, &mut self.tree, Some(before), sessions).await {
                 Ok(root) => {
                     *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
                     self.list = None;
-                    for Pending { edit, reply, .. } in replies.into_iter().chain(plain) {
+                    for Pending { edit, reply, .. } in storing.into_iter().chain(plain) {
                         let cid = self.cid_after(&edit, root).await;
                         drop(reply.send(cid.map(|cid| Edited { cid, root })));
                     }
@@ -182,8 +177,8 @@ impl Owner {
                 Err(error) => {
                     self.tree = Tree::open(before, self.params);
                     // What brings no blocks may still succeed: a removal when the quota is used up.
-                    let (again, failed) =
-                        if stores { (plain, replies) } else { (Vec::new(), plain) };
+                    let (failed, again) =
+                        if storing.is_empty() { (plain, storing) } else { (storing, plain) };
                     for Pending { reply, .. } in failed {
                         drop(reply.send(Err(error.clone())));
                     }

@@ -4,7 +4,6 @@ use super::TreeError;
 use super::load::Loader;
 use super::node::{Child, Dir, Form};
 use super::shard::{Shard, Slot};
-use crate::content::block::Cid;
 use crate::content::hamt::Place;
 
 impl Dir {
@@ -16,8 +15,8 @@ impl Dir {
         }
     }
 
-    /// Names and CIDs, sorted by name, of what is loaded.
-    pub fn entries(&self) -> Vec<(String, Cid)> {
+    /// What is loaded, sorted by name.
+    pub fn sorted_children(&self) -> Vec<(&str, &Child)> {
         let mut here: Vec<(&str, &Child)> = match &self.form {
             Form::Flat(flat) => flat.entries.iter().map(|(n, child)| (n.as_str(), child)).collect(),
             Form::Hamt(hamt) => {
@@ -27,7 +26,7 @@ impl Dir {
             }
         };
         here.sort_unstable_by_key(|(name, _)| *name);
-        here.into_iter().map(|(name, child)| (name.to_owned(), child.link.cid)).collect()
+        here
     }
 }
 

@@ -68,16 +68,7 @@ impl Dir {
         path: &TreePath,
         out: &mut Vec<(TreePath, Entry)>,
     ) -> Result<(), TreeError> {
-        let mut here: Vec<(&str, &Child)> = match &self.form {
-            Form::Flat(flat) => flat.entries.iter().map(|(n, child)| (n.as_str(), child)).collect(),
-            Form::Hamt(hamt) => {
-                let mut entries = Vec::new();
-                hamt.root.entries(&mut entries);
-                entries
-            }
-        };
-        here.sort_unstable_by_key(|(name, _)| *name);
-        for (name, child) in here {
+        for (name, child) in self.sorted_children() {
             let path = path.join(name)?;
             out.push((path.clone(), child.entry()));
             if let Some(dir) = &child.dir {
