@@ -1,0 +1,1 @@
+//! The answering side, pure: who gets which block next.

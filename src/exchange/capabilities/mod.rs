@@ -1,0 +1,1 @@
+//! What peers tell each other about what they can and have.

@@ -1,0 +1,1 @@
+//! The request protocol `/cas/1.0.0`.

@@ -1,0 +1,1 @@
+//! Downloads of a file's chunks from several peers at once.

@@ -1,0 +1,1 @@
+//! Content from trustless HTTP gateways, verified block by block.

@@ -1,0 +1,1 @@
+//! Finding providers through delegated routing over HTTP.
