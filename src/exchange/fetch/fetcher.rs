@@ -3,8 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future::{Future, poll_fn},
-    pin::Pin,
+    future::poll_fn,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
@@ -20,6 +19,7 @@ use super::{
 };
 use crate::{
     content::block::Block,
+    error::Error,
     exchange::config::ExchangeConfig,
     platform::{
         BoxFuture,
@@ -132,8 +132,9 @@ pub enum FetchError {
     NotFound { cid: Cid, asked: Vec<String>, wrong: Option<Wrong> },
     #[error("timed out")]
     TimedOut { after: Duration, asked: Vec<String> },
+    /// Something failed on this side.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Here(Error),
 }
 
 /// One fetch. After an error it is over.
@@ -248,7 +249,7 @@ impl Fetch {
                 let missing: Vec<Cid> = found.missing.into_iter().filter(needed).collect();
                 self.chain.want(&missing, self.started.elapsed());
             }
-            Err(error) => self.failure = Some(error.into()),
+            Err(error) => self.failure = Some(FetchError::Here(error.into())),
         }
         true
     }
@@ -285,13 +286,11 @@ impl Fetch {
         if self.timer.as_ref().is_none_or(|(at, _)| *at > deadline) {
             self.timer = Some((deadline, Box::pin(time::sleep(deadline - now))));
         }
-        match &mut self.timer {
-            Some((_, sleep)) if sleep.as_mut().poll(cx).is_ready() => {
-                self.timer = None;
-                true
-            }
-            _ => false,
+        let woken = self.timer.as_mut().is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
+        if woken {
+            self.timer = None;
         }
+        woken
     }
 
     fn on_event(&mut self, source: SourceId, event: Option<SourceEvent>) {
@@ -325,6 +324,7 @@ impl Fetch {
                 self.fetcher.misbehaved(peer);
                 self.wrong.get_or_insert(Wrong { peer, cid, reason });
             }
+            Some(SourceEvent::Broken(error)) => self.failure = Some(FetchError::Here(error)),
             None => {
                 self.chain.failed(source, "it ended", now);
                 if let Some(session) = self.sessions.get_mut(source) {

@@ -8,12 +8,13 @@ mod driven;
 mod fetcher;
 mod local;
 pub mod metrics;
+mod reach;
 pub mod source;
 pub mod strategy;
 mod webapp_source;
 
 pub use self::{
-    fetcher::{Fetch, FetchError, Fetched, Fetcher},
+    fetcher::{Fetch, FetchError, Fetched, Fetcher, Wrong},
     metrics::{Metrics, PeerMetrics},
     source::{FetchRequest, Source, SourceEvent, SourceKind, SourceSession},
     strategy::{PeerScore, PeerScoreInput, Strategy},

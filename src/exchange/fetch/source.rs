@@ -6,6 +6,7 @@ use libp2p::PeerId;
 
 use crate::{
     content::block::{Block, Cid},
+    error::Error,
     platform::{MaybeSend, MaybeSync, time::Duration},
 };
 
@@ -95,4 +96,6 @@ pub enum SourceEvent {
     Progress { done: u64, total: Option<u64> },
     /// A peer sent bytes that are not what was asked for. They were thrown away; the source goes on.
     Wrong { peer: PeerId, cid: Cid, reason: String },
+    /// Something failed here that asking others does not cure, as a full disk.
+    Broken(Error),
 }
