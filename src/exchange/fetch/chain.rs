@@ -37,14 +37,26 @@ pub struct ChainConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Comes before the source's first `Ask`.
-    Open { source: SourceId },
-    Ask { source: SourceId, cids: Vec<Cid> },
+    Open {
+        source: SourceId,
+    },
+    Ask {
+        source: SourceId,
+        cids: Vec<Cid>,
+    },
     /// They came from elsewhere, or nobody wants them any more.
-    Cancel { source: SourceId, cids: Vec<Cid> },
+    Cancel {
+        source: SourceId,
+        cids: Vec<Cid>,
+    },
     /// The source is of no more use.
-    Close { source: SourceId },
+    Close {
+        source: SourceId,
+    },
     /// Every source has said no, failed or timed out. They are not wanted any more.
-    NotFound { cids: Vec<Cid> },
+    NotFound {
+        cids: Vec<Cid>,
+    },
     /// The time for the whole fetch is up. Nothing is wanted any more.
     TimedOut,
 }

@@ -92,14 +92,19 @@ impl Fetcher {
         &self.inner.config
     }
 
+    /// Since the fetcher was made: the time that the metrics go by.
+    pub fn elapsed(&self) -> Duration {
+        self.inner.started.elapsed()
+    }
+
     fn delivered(&self, peer: PeerId, bytes: usize) {
-        let now = self.inner.started.elapsed();
+        let now = self.elapsed();
         let mut metrics = self.inner.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.delivered(peer, bytes, now);
     }
 
     fn misbehaved(&self, peer: PeerId) {
-        let now = self.inner.started.elapsed();
+        let now = self.elapsed();
         self.inner.metrics.lock().unwrap_or_else(PoisonError::into_inner).failed(peer, now);
     }
 }
@@ -286,7 +291,8 @@ impl Fetch {
         if self.timer.as_ref().is_none_or(|(at, _)| *at > deadline) {
             self.timer = Some((deadline, Box::pin(time::sleep(deadline - now))));
         }
-        let woken = self.timer.as_mut().is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
+        let woken =
+            self.timer.as_mut().is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
         if woken {
             self.timer = None;
         }

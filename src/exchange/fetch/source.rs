@@ -27,7 +27,8 @@ pub enum SourceKind {
 
 impl SourceKind {
     /// All, in the default order.
-    pub const ALL: [Self; 5] = [Self::Local, Self::Peers, Self::Network, Self::Relay, Self::Gateway];
+    pub const ALL: [Self; 5] =
+        [Self::Local, Self::Peers, Self::Network, Self::Relay, Self::Gateway];
 }
 
 /// What is looked for.

@@ -219,7 +219,8 @@ mod tests {
     #[test]
     fn stages_follow_the_order_and_the_strategy() {
         use SourceKind::*;
-        let sources = [(0, Gateway), (1, Peers), (2, Peers), (3, Network), (4, Relay), (5, Gateway)];
+        let sources =
+            [(0, Gateway), (1, Peers), (2, Peers), (3, Network), (4, Relay), (5, Gateway)];
         let cases: [(Strategy, &[SourceKind], &[&[SourceId]]); 5] = [
             (Strategy::Performance, &SourceKind::ALL, &[&[1, 2], &[3], &[4], &[0, 5]]),
             (Strategy::Performance, &[Gateway, Peers, Gateway], &[&[0, 5], &[1, 2]]),
