@@ -382,3 +382,6 @@ fn cut(reason: &str) -> String {
     }
     reason.get(..end).unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests;
