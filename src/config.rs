@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use crate::{
     content::block::Cid,
     error::{Error, Result},
+    exchange::config::ExchangeConfig,
     network::{NetworkError, RelaySpec},
 };
 
@@ -26,11 +27,19 @@ pub struct PeerConfig {
     pub listen: Vec<Multiaddr>,
     /// Longest wait for a relay before going on offline.
     pub relay_wait: Duration,
+    /// Where content is looked for, and how long.
+    pub exchange: ExchangeConfig,
 }
 
 impl Default for PeerConfig {
     fn default() -> Self {
-        Self { keypair: None, relays: Vec::new(), listen: Vec::new(), relay_wait: RELAY_WAIT }
+        Self {
+            keypair: None,
+            relays: Vec::new(),
+            listen: Vec::new(),
+            relay_wait: RELAY_WAIT,
+            exchange: ExchangeConfig::default(),
+        }
     }
 }
 

@@ -148,7 +148,8 @@ impl Client {
             let progress =
                 options.progress()?.map(|progress| Arc::new(progress) as Arc<dyn ProgressSink>);
             Ok(async move {
-                match peer.get_file(cid, fallback, GetOptions { timeout, progress }).await? {
+                let get = GetOptions { timeout, progress, ..GetOptions::default() };
+                match peer.get_file(cid, fallback, get).await? {
                     Content::File(file) => {
                         let bytes = content::collect(peer.read(file.cid), file.size).await?;
                         Ok(object(&[

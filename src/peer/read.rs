@@ -126,7 +126,8 @@ async fn is_whole(store: &Store, root: Cid) -> Result<bool> {
     Ok(true)
 }
 
-fn is_directory(root: &Block) -> Result<bool> {
+/// Whether `root` is a directory; fails if it is neither that nor a file.
+pub(super) fn is_directory(root: &Block) -> Result<bool> {
     if root.cid().codec() != DAG_PB {
         return Ok(false);
     }
