@@ -54,8 +54,14 @@ impl File {
     }
 
     fn with_chunks(len: usize, chunk: usize) -> Self {
-        let bytes: Vec<u8> =
-            (0..len).map(|i| (i / 7 + i / 1024 * 3) as u8 ^ (i >> 8) as u8).collect();
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let words = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        });
+        let bytes: Vec<u8> = words.flatten().take(len).collect();
         let layout = Layout::new(chunk, 8, cid::Version::V1, true).expect("valid");
         let (blocks, root) = import_bytes(layout, &bytes);
         let by_cid: BTreeMap<Cid, Block> =
@@ -209,7 +215,8 @@ async fn without_a_car_blocks_come_alone_a_few_at_a_time() {
 async fn what_a_broken_car_does_not_bring_comes_alone() {
     let file = File::new(100_000);
     let car = file.car();
-    let mut garbage = car[..car.len() / 2].to_vec();
+    let mut garbage = car_header(&[file.root]).to_vec();
+    file.order[..40].iter().flat_map(car_section).for_each(|part| garbage.extend_from_slice(&part));
     garbage.extend_from_slice(&[0xff; 50_000]);
     for body in [car[..car.len() / 2].to_vec(), garbage, b"\x05hello".to_vec(), Vec::new()] {
         let server = gateway(&file, move |stream| {
