@@ -1,8 +1,10 @@
 //! Settings of the exchange: where content is looked for, in which order, and how long.
 
+use std::{fmt, sync::Arc};
+
 use libp2p::PeerId;
 
-use super::fetch::{SourceKind, Strategy};
+use super::fetch::{Source, SourceKind, Strategy};
 use crate::platform::time::Duration;
 
 /// Without any sign of life for this long, the next stage of the chain is asked as well.
@@ -32,6 +34,18 @@ pub struct ExchangeConfig {
     pub timeout: Option<Duration>,
     /// Whether to tell other peers what this one can and has, and to ask them.
     pub capabilities: bool,
+    /// An app's own sources; where it has one of a kind, the built-in ones of that kind are left out.
+    pub own_sources: OwnSources,
+}
+
+/// Sources that an app brings.
+#[derive(Clone, Default)]
+pub struct OwnSources(pub Vec<Arc<dyn Source>>);
+
+impl fmt::Debug for OwnSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|source| source.name())).finish()
+    }
 }
 
 impl Default for ExchangeConfig {
@@ -46,6 +60,7 @@ impl Default for ExchangeConfig {
             source_timeout: SOURCE_TIMEOUT,
             timeout: None,
             capabilities: true,
+            own_sources: OwnSources::default(),
         }
     }
 }

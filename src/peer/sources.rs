@@ -6,7 +6,7 @@ use crate::{
     error::Result,
     exchange::{
         config::ExchangeConfig,
-        fetch::{Fetcher, Metrics, Source, WebappSource},
+        fetch::{Fetcher, Metrics, Source, WebappSource, chain::MAX_SOURCES},
     },
     network::Network,
     platform::time::Duration,
@@ -22,8 +22,12 @@ pub(super) async fn fetcher(
     for (peer, trust) in &config.trust {
         metrics(&shared).set_trust(*peer, *trust, Duration::ZERO);
     }
-    let sources: Vec<Arc<dyn Source>> =
+    let own = config.own_sources.0.clone();
+    let mut sources: Vec<Arc<dyn Source>> =
         vec![Arc::new(WebappSource::new(network.clone(), store.clone()))];
+    sources.retain(|source| own.iter().all(|other| other.kind() != source.kind()));
+    sources.extend(own);
+    sources.truncate(MAX_SOURCES);
     Ok((Fetcher::new(store.clone(), sources, config, shared.clone()), shared))
 }
 
