@@ -77,6 +77,16 @@ pub fn parse_peer_id(text: &str) -> Result<PeerId> {
     text.trim().parse().map_err(|_| bad())
 }
 
+/// Reads an address to dial.
+pub fn parse_address(text: &str) -> Result<Multiaddr> {
+    let bad = |reason: String| Error::InvalidAddress { text: shown(text), reason };
+    let text = text.trim();
+    if text.len() > MAX_TEXT {
+        return Err(bad("it is too long".into()));
+    }
+    text.parse().map_err(|error: libp2p::multiaddr::Error| bad(error.to_string()))
+}
+
 /// Reads a relay: a multiaddr, or the URL of one that tells its addresses itself.
 pub fn parse_relay(text: &str) -> Result<RelaySpec> {
     let bad = |reason: String| Error::InvalidAddress { text: shown(text), reason };

@@ -266,6 +266,15 @@ impl Peer {
         }
     }
 
+    /// Tells the DHT that this peer has `cid`, of which at least the block it names must be here.
+    pub async fn provide(&self, cid: Cid) -> Result<()> {
+        if !self.inner.store.has(&cid).await? {
+            return Err(convert::missing(&cid));
+        }
+        let told = self.inner.network.provide(cid.hash().to_bytes()).await;
+        told.map_err(convert::network_error)
+    }
+
     /// Connects with a peer, ours or any other, and says who it is.
     pub async fn dial(&self, address: Multiaddr) -> Result<PeerId> {
         self.inner.network.dial(address).await.map_err(convert::network_error)

@@ -75,7 +75,14 @@ impl Options {
             (did.starts_with("did:") && did.len() <= config::MAX_TEXT).then_some(did)
         })?;
         let sources = self.sources()?.unwrap_or_default();
-        Ok(GetOptions { timeout: self.timeout()?, progress, sources, ttl, requester, ..GetOptions::default() })
+        Ok(GetOptions {
+            timeout: self.timeout()?,
+            progress,
+            sources,
+            ttl,
+            requester,
+            ..GetOptions::default()
+        })
     }
 
     /// Bytes of a file; the end is `u64::MAX` where none is given.
@@ -147,7 +154,9 @@ impl Options {
         if let Some(sources) = self.sources()? {
             config.exchange.sources = sources;
         }
-        if let Some(strategy) = self.read("strategy", "not the name of a strategy or a function", strategy)? {
+        if let Some(strategy) =
+            self.read("strategy", "not the name of a strategy or a function", strategy)?
+        {
             config.exchange.strategy = strategy;
         }
         Ok(config)

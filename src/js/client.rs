@@ -197,6 +197,8 @@ impl Client {
                 let kind = match entry.kind {
                     EntryKind::Directory => "directory",
                     EntryKind::File => "file",
+                    EntryKind::Symlink => "symlink",
+                    EntryKind::Other => "other",
                 };
                 Ok(object(&[("cid", entry.cid.to_string().into()), ("type", kind.into())]))
             })

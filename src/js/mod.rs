@@ -8,3 +8,4 @@ mod arguments;
 mod client;
 mod content;
 mod failure;
+mod file;

@@ -15,7 +15,7 @@ mod webapp_source;
 
 pub use self::{
     fetcher::{Fetch, FetchError, Fetched, Fetcher, Wrong},
-    metrics::{Metrics, PeerMetrics},
+    metrics::{MAX_TRUST, Metrics, PeerMetrics},
     source::{FetchRequest, Source, SourceEvent, SourceKind, SourceSession},
     strategy::{PeerScore, PeerScoreInput, Strategy},
     webapp_source::WebappSource,

@@ -29,6 +29,18 @@ impl SourceKind {
     /// All, in the default order.
     pub const ALL: [Self; 5] =
         [Self::Local, Self::Peers, Self::Network, Self::Relay, Self::Gateway];
+
+    /// As apps and requests name it.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "local" => Self::Local,
+            "peers" => Self::Peers,
+            "network" => Self::Network,
+            "relay" => Self::Relay,
+            "gateway" => Self::Gateway,
+            _ => return None,
+        })
+    }
 }
 
 /// What is looked for.
