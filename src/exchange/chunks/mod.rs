@@ -1,1 +1,3 @@
 //! Downloads of a file's chunks from several peers at once.
+
+pub mod coordinator;
