@@ -21,12 +21,30 @@ pub const MAX_EVENTS: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChunkEvent {
     /// `peer` is asked for it; told again when another peer is.
-    Started { file_hash: Arc<str>, chunk_index: u32, cid: Cid, peer: PeerId },
-    Progress { file_hash: Arc<str>, chunk_index: u32, bytes_received: u64, total_bytes: u64 },
+    Started {
+        file_hash: Arc<str>,
+        chunk_index: u32,
+        cid: Cid,
+        peer: PeerId,
+    },
+    Progress {
+        file_hash: Arc<str>,
+        chunk_index: u32,
+        bytes_received: u64,
+        total_bytes: u64,
+    },
     /// It is verified and stored; `path` is that of the request.
-    Complete { file_hash: Arc<str>, chunk_index: u32, path: Arc<str> },
+    Complete {
+        file_hash: Arc<str>,
+        chunk_index: u32,
+        path: Arc<str>,
+    },
     /// All attempts of one peer have failed. In the download of a file another peer is next.
-    Failed { file_hash: Arc<str>, chunk_index: u32, error: String },
+    Failed {
+        file_hash: Arc<str>,
+        chunk_index: u32,
+        error: String,
+    },
 }
 
 impl ChunkEvent {
@@ -111,14 +129,16 @@ impl EventSender {
             return;
         }
         if let ChunkEvent::Progress { chunk_index, .. } = &event {
+            let full = state.events.len() >= MAX_EVENTS;
             let same = |old: &&mut ChunkEvent| old.chunk_index() == *chunk_index;
-            match state.events.iter_mut().rev().find(same) {
-                Some(old @ ChunkEvent::Progress { .. }) => {
-                    *old = event;
-                    return;
-                }
-                _ if state.events.len() >= MAX_EVENTS => return,
-                _ => {}
+            if let Some(old @ ChunkEvent::Progress { .. }) =
+                state.events.iter_mut().rev().find(same)
+            {
+                *old = event;
+                return;
+            }
+            if full {
+                return;
             }
         }
         state.events.push_back(event);

@@ -155,7 +155,10 @@ impl Outline {
             match self.nodes.get(&child.cid).filter(|_| !child.is_leaf) {
                 Some(node) if !node.children.is_empty() => {
                     if path.len() >= usize::from(MAX_DEPTH) {
-                        return Err(OutlineError::Shape { cid: child.cid, what: "it lies too deep" });
+                        return Err(OutlineError::Shape {
+                            cid: child.cid,
+                            what: "it lies too deep",
+                        });
                     }
                     offset = offset.checked_add(node.own).ok_or(OutlineError::TooLarge)?;
                     path.push(node.children.iter());
