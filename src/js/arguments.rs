@@ -162,7 +162,12 @@ impl Options {
         Ok(config)
     }
 
-    fn read<T>(
+    /// A string that may be left out.
+    pub(super) fn string(&self, name: &'static str) -> Result<Option<String>> {
+        self.read(name, "not a string", |value| text(&value, name).ok())
+    }
+
+    pub(super) fn read<T>(
         &self,
         name: &'static str,
         problem: &str,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use js_sys::{JSON, Promise, Reflect};
+use js_sys::{Function, JSON, Promise, Reflect};
 use libp2p::PeerId;
 use wasm_bindgen::{JsCast as _, JsValue, closure::Closure, prelude::wasm_bindgen};
 use web_sys::EventTarget;
@@ -10,6 +10,7 @@ use web_sys::EventTarget;
 use super::{
     arguments::{Options, bad, object, text},
     content,
+    download::{RawDownload, chunk_request, tell},
     failure::{failure, promise, thrown},
     file::OpenFile,
 };
@@ -231,6 +232,41 @@ impl Client {
             let address = config::parse_address(&text(&address, "address")?)?;
             Ok(async move { Ok(peer.dial(address).await?.to_string().into()) })
         })
+    }
+
+    /// Resolves when the chunk is kept; `dispatch(name, detail)` hears of it meanwhile.
+    #[wasm_bindgen(js_name = startChunkDownload)]
+    pub fn start_chunk_download(
+        &self,
+        peer_id: JsValue,
+        cid: JsValue,
+        file_hash: JsValue,
+        chunk_index: JsValue,
+        options: JsValue,
+        dispatch: Function,
+    ) -> Promise {
+        let peer = self.peer.clone();
+        self.call(options, move |options| {
+            let request = chunk_request([peer_id, cid, file_hash, chunk_index], options)?;
+            Ok(async move {
+                let (download, events) = peer.start_chunk_download(request)?;
+                tell(events, dispatch);
+                download.finished().await?;
+                Ok(JsValue::UNDEFINED)
+            })
+        })
+    }
+
+    #[wasm_bindgen(js_name = downloadFile)]
+    pub fn download_file(
+        &self,
+        cid: JsValue,
+        options: JsValue,
+        dispatch: Function,
+    ) -> Result<RawDownload, JsValue> {
+        Options::new(options)
+            .and_then(|options| RawDownload::start(&self.peer, &cid, &options, dispatch))
+            .map_err(|error| failure(&error))
     }
 
     #[wasm_bindgen(js_name = setTrust)]

@@ -23,6 +23,8 @@ export type PeerErrorCode =
   | 'BAD_CONTENT'
   /** The peer is doing too much at once; try again later. */
   | 'BUSY'
+  /** The download was cancelled. */
+  | 'CANCELLED'
   /** The client was closed. */
   | 'CLOSED'
   /** A stored block no longer matches its CID; fetch the file again. */
@@ -289,7 +291,7 @@ export interface DownloadOptions {
 export class Download {
   private constructor();
   readonly cid: string;
-  /** Resolves when the file is whole; rejects when a chunk could be had from nobody, or it was cancelled. */
+  /** Resolves when the file is whole; rejects when a chunk could be had from nobody (`NOT_FOUND`) or it was cancelled (`CANCELLED`, or the signal's reason). */
   readonly finished: Promise<StoreResult>;
   /** Asks for no more chunks; what is on its way still arrives. */
   pause(): void;

@@ -127,6 +127,17 @@ export class P2PWebAppClient extends EventTarget {
     return settle(this.#raw.dial(address));
   }
 
+  startChunkDownload(peer, cid, fileHash, chunkIndex, options = {}) {
+    return settle(this.#raw.startChunkDownload(peer, cid, fileHash, chunkIndex, options, this.#dispatch));
+  }
+
+  downloadFile(cid, options) {
+    const raw = now(() => this.#raw.downloadFile(cid, options, this.#dispatch));
+    return new Download(raw, cid, options?.signal);
+  }
+
+  #dispatch = (name, detail) => this.dispatchEvent(new CustomEvent(name, { detail }));
+
   setTrust(peerID, trust) {
     now(() => this.#raw.setTrust(peerID, trust));
   }
@@ -250,6 +261,44 @@ export class FileStream {
   async blob() {
     const bytes = await new Response(this.stream()).blob();
     return bytes.slice(0, bytes.size, this.mimeType);
+  }
+}
+
+/** A download from several peers. */
+export class Download {
+  #raw;
+
+  constructor(raw, cid, signal) {
+    this.#raw = raw;
+    this.cid = cid;
+    this.finished = ended(raw, signal);
+    // Whoever does not look at it is told by the events.
+    this.finished.catch(() => {});
+  }
+
+  pause() {
+    this.#raw.pause();
+  }
+
+  resume() {
+    this.#raw.resume();
+  }
+
+  cancel() {
+    this.#raw.cancel();
+  }
+}
+
+async function ended(raw, signal) {
+  const cancel = () => raw.cancel();
+  if (signal?.aborted) cancel();
+  signal?.addEventListener('abort', cancel, { once: true });
+  try {
+    return await settle(raw.finished());
+  } catch (error) {
+    throw signal?.aborted ? signal.reason : error;
+  } finally {
+    signal?.removeEventListener('abort', cancel);
   }
 }
 

@@ -7,5 +7,6 @@
 mod arguments;
 mod client;
 mod content;
+mod download;
 mod failure;
 mod file;
