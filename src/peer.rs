@@ -16,6 +16,7 @@ mod sources;
 mod tree;
 
 use std::{
+    collections::BTreeMap,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -28,6 +29,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use self::{
     download::Downloads,
     incoming::{Incoming, OnFull},
+    sources::Exchange,
     tree::{Edit, TreeHandle},
 };
 pub use self::{
@@ -44,7 +46,8 @@ use crate::{
     },
     error::{Error, Result},
     exchange::{
-        fetch::{FetchRequest, Fetcher, Metrics},
+        bitswap::{Bitswap, PeerTraffic},
+        fetch::{FetchRequest, Fetcher},
         webapp::FileList,
     },
     network::{Network, NetworkConfig, config::CLOSE_TIMEOUT},
@@ -98,8 +101,7 @@ struct Inner {
     store: Store,
     tree: TreeHandle,
     network: Network,
-    fetcher: Fetcher,
-    metrics: Arc<Mutex<Metrics>>,
+    exchange: Exchange,
     downloads: Downloads,
     flights: fetch::Flights,
     /// Gone once the peer is closed.
@@ -122,6 +124,7 @@ impl Peer {
             .ok_or(Error::AlreadyOpen { peer: peer_id })?;
         let store = Store::open(databases.open(name).await?).await?;
         let tree = TreeHandle::open(store.clone()).await?;
+        let relays = config.relays.clone();
         let network = Network::start(NetworkConfig {
             relays: config.relays,
             listen: config.listen,
@@ -129,7 +132,7 @@ impl Peer {
         })
         .map_err(convert::start_error)?;
         serve::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;
-        let (fetcher, metrics) = sources::fetcher(&network, &store, config.exchange).await?;
+        let exchange = sources::start(&network, &store, &relays, config.exchange, None).await?;
         let downloads = Downloads::new(store.clone()).await?;
         network.wait_online(config.relay_wait).await;
         let flights = fetch::Flights::default();
@@ -140,8 +143,7 @@ impl Peer {
                 store,
                 tree,
                 network,
-                fetcher,
-                metrics,
+                exchange,
                 downloads,
                 flights,
                 lock: Mutex::new(Some(lock)),
@@ -266,6 +268,26 @@ impl Peer {
         }
     }
 
+    /// Tells the DHT that this peer has `cid`. It forgets after a day.
+    pub async fn provide(&self, cid: Cid) -> Result<()> {
+        let told = self.inner.network.provide(cid.hash().to_bytes()).await;
+        told.map_err(convert::network_error)
+    }
+
+    /// How the connected peers have done, by Bitswap.
+    pub async fn exchange_stats(&self) -> BTreeMap<PeerId, PeerTraffic> {
+        self.inner.exchange.bitswap.stats().await
+    }
+
+    /// The fetches of this peer, for protocols that are built on them.
+    pub fn fetcher(&self) -> &Fetcher {
+        &self.inner.exchange.fetcher
+    }
+
+    pub fn bitswap(&self) -> &Bitswap {
+        &self.inner.exchange.bitswap
+    }
+
     /// Connects with a peer, ours or any other, and says who it is.
     pub async fn dial(&self, address: Multiaddr) -> Result<PeerId> {
         self.inner.network.dial(address).await.map_err(convert::network_error)
@@ -273,7 +295,8 @@ impl Peer {
 
     /// How much a peer is trusted, from 0 to 10, for the strategies.
     pub fn set_trust(&self, peer: PeerId, trust: f64) {
-        sources::metrics(&self.inner.metrics).set_trust(peer, trust, self.inner.fetcher.elapsed());
+        let exchange = &self.inner.exchange;
+        sources::metrics(&exchange.metrics).set_trust(peer, trust, exchange.fetcher.elapsed());
     }
 
     /// The bytes of a file that is stored here, in order, verified block by block.
