@@ -101,7 +101,7 @@ pub fn parse_relay(text: &str) -> Result<RelaySpec> {
 }
 
 /// What a message shows of a caller's text: its start, without control characters.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut out: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
     if text.chars().count() > 80 {
         out.push('…');

@@ -3,6 +3,7 @@
 //! A [`Peer`] is a cheap handle; its parts run as tasks of their own (the network's event loop, the
 //! tree's owner, the server of the files protocol). Dropping a call's future cancels the call.
 
+mod chunks;
 mod convert;
 mod download;
 mod fetch;
@@ -16,6 +17,7 @@ mod sources;
 mod tree;
 
 use std::{
+    collections::BTreeMap,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -28,6 +30,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use self::{
     download::Downloads,
     incoming::{Incoming, OnFull},
+    sources::Exchange,
     tree::{Edit, TreeHandle},
 };
 pub use self::{
@@ -44,7 +47,9 @@ use crate::{
     },
     error::{Error, Result},
     exchange::{
-        fetch::{FetchRequest, Fetcher, Metrics},
+        bitswap::{Bitswap, PeerTraffic},
+        chunks::ChunkDownloads,
+        fetch::{FetchRequest, Fetcher},
         webapp::FileList,
     },
     network::{Network, NetworkConfig, config::CLOSE_TIMEOUT},
@@ -98,9 +103,9 @@ struct Inner {
     store: Store,
     tree: TreeHandle,
     network: Network,
-    fetcher: Fetcher,
-    metrics: Arc<Mutex<Metrics>>,
+    exchange: Exchange,
     downloads: Downloads,
+    chunks: ChunkDownloads,
     flights: fetch::Flights,
     /// Gone once the peer is closed.
     lock: Mutex<Option<Lock>>,
@@ -122,6 +127,7 @@ impl Peer {
             .ok_or(Error::AlreadyOpen { peer: peer_id })?;
         let store = Store::open(databases.open(name).await?).await?;
         let tree = TreeHandle::open(store.clone()).await?;
+        let relays = config.relays.clone();
         let network = Network::start(NetworkConfig {
             relays: config.relays,
             listen: config.listen,
@@ -129,8 +135,10 @@ impl Peer {
         })
         .map_err(convert::start_error)?;
         serve::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;
-        let (fetcher, metrics) = sources::fetcher(&network, &store, config.exchange).await?;
+        let exchange = sources::start(&network, &store, &relays, config.exchange, None).await?;
         let downloads = Downloads::new(store.clone()).await?;
+        let keeping = chunks::Keeping { store: store.clone(), downloads: downloads.clone() };
+        let chunks = ChunkDownloads::new(exchange.bitswap.clone(), Arc::new(keeping));
         network.wait_online(config.relay_wait).await;
         let flights = fetch::Flights::default();
         Ok(Self {
@@ -140,9 +148,9 @@ impl Peer {
                 store,
                 tree,
                 network,
-                fetcher,
-                metrics,
+                exchange,
                 downloads,
+                chunks,
                 flights,
                 lock: Mutex::new(Some(lock)),
             }),
@@ -275,6 +283,20 @@ impl Peer {
         told.map_err(convert::network_error)
     }
 
+    /// How the connected peers have done, by Bitswap.
+    pub async fn exchange_stats(&self) -> BTreeMap<PeerId, PeerTraffic> {
+        self.inner.exchange.bitswap.stats().await
+    }
+
+    /// The fetches of this peer, for protocols that are built on them.
+    pub fn fetcher(&self) -> &Fetcher {
+        &self.inner.exchange.fetcher
+    }
+
+    pub fn bitswap(&self) -> &Bitswap {
+        &self.inner.exchange.bitswap
+    }
+
     /// Connects with a peer, ours or any other, and says who it is.
     pub async fn dial(&self, address: Multiaddr) -> Result<PeerId> {
         self.inner.network.dial(address).await.map_err(convert::network_error)
@@ -282,7 +304,8 @@ impl Peer {
 
     /// How much a peer is trusted, from 0 to 10, for the strategies.
     pub fn set_trust(&self, peer: PeerId, trust: f64) {
-        sources::metrics(&self.inner.metrics).set_trust(peer, trust, self.inner.fetcher.elapsed());
+        let exchange = &self.inner.exchange;
+        sources::metrics(&exchange.metrics).set_trust(peer, trust, exchange.fetcher.elapsed());
     }
 
     /// The bytes of a file that is stored here, in order, verified block by block.

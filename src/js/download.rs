@@ -1,7 +1,7 @@
 //! Chunk downloads for JS: events handed to one function, a handle to pause and to cancel.
 
 use js_sys::{Array, Function, Promise};
-use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::spawn_local;
 
 use super::{

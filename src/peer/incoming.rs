@@ -57,7 +57,7 @@ impl Incoming {
     ) -> Result<Self> {
         let root = request.root;
         let download = peer.inner.downloads.open(root).await?;
-        let fetch = peer.inner.fetcher.fetch(request);
+        let fetch = peer.inner.exchange.fetcher.fetch(request);
         Ok(Self { root, fetch, download, leaf: 0, progress, on_full })
     }
 

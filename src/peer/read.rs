@@ -141,7 +141,7 @@ pub(super) fn is_directory(root: &Block) -> Result<bool> {
     }
 }
 
-async fn block(store: &Store, cid: &Cid) -> Result<Option<Block>> {
+pub(super) async fn block(store: &Store, cid: &Cid) -> Result<Option<Block>> {
     Ok(blocks(store, std::slice::from_ref(cid)).await?.pop().flatten())
 }
 

@@ -179,11 +179,14 @@ impl Asking {
         match outcome {
             Ok(true) => {
                 self.providers.push(peer);
+                let score = FALLBACK_SCORE + self.judge.score(&peer).unwrap_or(0.0);
+                let again: Vec<Cid> = std::mem::take(&mut self.exhausted).into_iter().collect();
                 if let Some(session) = &self.session {
-                    session.add_provider(peer, FALLBACK_SCORE + self.judge.score(&peer).unwrap_or(0.0));
+                    session.add_provider(peer, score);
+                    // What is exhausted is said once: to hear of it again, want it anew.
+                    session.withdraw(&again);
+                    session.request(&again);
                 }
-                // It is asked for all that is wanted; what it has not is exhausted once more.
-                self.exhausted.clear();
             }
             Ok(false) => self.say(format!("{peer} does not speak Bitswap")),
             Err(reason) => self.say(format!("{peer}: {reason}")),

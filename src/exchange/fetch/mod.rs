@@ -3,19 +3,25 @@
 //! [`chain`], [`strategy`] and [`metrics`] are pure. A [`Fetch`] drives one chain over [`Source`]s:
 //! wants in, verified blocks out.
 
+mod bitswap_source;
 pub mod chain;
 mod driven;
 mod fetcher;
+mod finders;
 mod local;
 pub mod metrics;
+mod peers;
 mod reach;
 pub mod source;
 pub mod strategy;
 mod webapp_source;
 
 pub use self::{
+    bitswap_source::{BitswapSource, NetworkSource},
     fetcher::{Fetch, FetchError, Fetched, Fetcher, Wrong},
+    finders::{DhtProviders, RouterProviders},
     metrics::{MAX_TRUST, Metrics, PeerMetrics},
+    peers::{FindProviders, Judge, LikelyHolders},
     source::{FetchRequest, Source, SourceEvent, SourceKind, SourceSession},
     strategy::{PeerScore, PeerScoreInput, Strategy},
     webapp_source::WebappSource,

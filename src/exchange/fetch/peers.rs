@@ -81,8 +81,7 @@ impl Judge {
 
     pub(super) fn may_ask(&self, peer: &PeerId) -> bool {
         let peers = self.streams.peers().current();
-        *peer != self.streams.peer_id()
-            && self.strategy.may_ask(&self.input(peer, peers.get(peer)))
+        *peer != self.streams.peer_id() && self.strategy.may_ask(&self.input(peer, peers.get(peer)))
     }
 
     /// `None`: it may not be asked.
