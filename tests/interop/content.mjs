@@ -10,9 +10,11 @@ import { noiseFile, sha256 } from '../e2e/fixtures.mjs';
 export const KIB = 1 << 10;
 export const MIB = 1 << 20;
 
-/** Entries of the large directory, and the length of a name: together above 256 KiB of links, where shards begin. */
-const SHARDED_ENTRIES = 2500;
-const SHARDED_NAME = 90;
+/** Entries of the large directory and the length of a name: above 256 KiB of links, where shards begin. */
+const SHARDED_ENTRIES = 2000;
+const SHARDED_NAME = 110;
+/** Its files repeat themselves: what is tested is the directory. */
+const SHARDED_CONTENTS = 64;
 
 export class Content {
   static async make() {
@@ -30,10 +32,10 @@ export class Content {
   async shardedFolder() {
     const folder = path.join(this.folder, 'sharded');
     await mkdir(folder);
-    for (let at = 0; at < SHARDED_ENTRIES; at += 1) {
-      const name = `entry ${at} `.padEnd(SHARDED_NAME, 'x');
-      await writeFile(path.join(folder, name), `the content of ${at}\n`);
-    }
+    const entries = Array.from({ length: SHARDED_ENTRIES }, (_, at) =>
+      writeFile(path.join(folder, `entry ${at} `.padEnd(SHARDED_NAME, 'x')), `the content of ${at % SHARDED_CONTENTS}\n`),
+    );
+    await Promise.all(entries);
     return folder;
   }
 
