@@ -1,7 +1,8 @@
-//! A native process: tokio, TCP and WebSocket.
+//! A native process: tokio, TCP and WebSocket, redb.
 
 mod http;
 mod lock;
+pub mod redb;
 mod transport;
 
 use bytes::Bytes;
