@@ -340,7 +340,7 @@ mod tests {
         let [peer, other] = [(); 2].map(|()| PeerId::random());
         let (sender, receiver) = watch::channel(Arc::new(Peers::new()));
         let mut connections = Connections::default();
-        let mut check = |connections: &mut Connections, changes: bool| {
+        let check = |connections: &mut Connections, changes: bool| {
             let before = receiver.borrow().clone();
             connections.publish(&sender, |id| id == other);
             let now: Vec<PeerInfo> = receiver.borrow().values().cloned().collect();

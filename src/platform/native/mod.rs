@@ -12,7 +12,7 @@ use crate::{
     platform::time::Duration,
 };
 
-pub use http::http_get;
+pub(super) use http::http_open;
 pub use lock::Lock;
 pub use transport::{base_transport, dialer, swarm_config};
 
