@@ -114,7 +114,7 @@ impl Relay {
         let external = config.external_addresses.clone();
         let (event_loop, addresses, streams) =
             event_loop::EventLoop::listen(swarm, &config.listen, external, dht_protocol).await?;
-        let web = http::Server::bind(config, identity, addresses.clone()).await?;
+        let web = http::Server::bind(config, identity, addresses.clone(), store.clone()).await?;
         let http_addr = web.address();
         tracing::info!(peer = %peer_id, http = %http_addr, "the relay is running");
         let network = Task::spawn(|stop| event_loop.run(stop));
