@@ -20,12 +20,12 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
+use tabpeer::exchange::bitswap::Bitswap;
+use tabpeer::store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
-
-use tabpeer::store::Store;
 
 use self::stalled::Stalled;
 use crate::config::RelayConfig;
@@ -50,23 +50,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    router: Router,
     connections: Arc<Semaphore>,
 }
 
 impl Server {
-    pub async fn bind(
-        config: &RelayConfig,
-        identity: Keypair,
-        addresses: watch::Receiver<Vec<Multiaddr>>,
-        store: Option<Store>,
-    ) -> Result<Self, RelayError> {
+    pub async fn bind(config: &RelayConfig) -> Result<Self, RelayError> {
         let failed = |source| RelayError::Http { address: config.http.listen, source };
         let listener = TcpListener::bind(config.http.listen).await.map_err(failed)?;
         Ok(Self {
             address: listener.local_addr().map_err(failed)?,
             listener,
-            router: router(config, identity, addresses, store),
             connections: Arc::new(Semaphore::new(config.http.max_connections)),
         })
     }
@@ -75,7 +68,7 @@ impl Server {
         self.address
     }
 
-    pub async fn run(self, mut stop: oneshot::Receiver<()>) {
+    pub async fn run(self, router: Router, mut stop: oneshot::Receiver<()>) {
         let shutdown = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
@@ -89,7 +82,7 @@ impl Server {
                 .max_buf_size(MAX_HEADER_BYTES)
                 .serve_connection(
                     TokioIo::new(Stalled::new(stream, WRITE_TIMEOUT)),
-                    TowerToHyperService::new(self.router.clone()),
+                    TowerToHyperService::new(router.clone()),
                 );
             let connection = shutdown.watch(connection);
             tokio::spawn(async move {
@@ -121,11 +114,12 @@ impl Server {
     }
 }
 
-fn router(
+/// Everything that is served. `content`: what the gateway serves, if there is a store.
+pub fn router(
     config: &RelayConfig,
     identity: Keypair,
     addresses: watch::Receiver<Vec<Multiaddr>>,
-    store: Option<Store>,
+    content: Option<(Store, Bitswap)>,
 ) -> Router {
     let record = well_known::WellKnown::new(
         identity,
@@ -135,9 +129,9 @@ fn router(
     );
     let router =
         Router::new().route("/healthz", get(async || "ok\n")).merge(well_known::routes(record));
-    let router = match store {
-        Some(store) if config.gateway.enabled => {
-            router.merge(gateway::routes(store, &config.gateway))
+    let router = match content {
+        Some((store, bitswap)) if config.gateway.enabled => {
+            router.merge(gateway::routes(store, bitswap, &config.gateway))
         }
         _ => router,
     };

@@ -127,7 +127,8 @@ impl CarWalk {
         {
             let sent = self.sent.as_ref();
             let fresh = |visit: &&mut Visit| {
-                visit.cid.codec() == RAW && !sent.is_some_and(|sent| sent.contains(&key(&visit.cid)))
+                visit.cid.codec() == RAW
+                    && !sent.is_some_and(|sent| sent.contains(&key(&visit.cid)))
             };
             let mut next: Vec<&mut Visit> =
                 level.iter_mut().take_while(fresh).take(READ_AHEAD - 1).collect();

@@ -6,6 +6,7 @@ mod car;
 mod request;
 mod resolve;
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +21,14 @@ use bytes::Bytes;
 use futures::stream;
 use tabpeer::content::block::sha256;
 use tabpeer::content::car::{car_header, car_section};
+use tabpeer::exchange::bitswap::Bitswap;
 use tabpeer::store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::config::GatewayConfig;
 
-use self::blocks::Blocks;
+use self::blocks::{Blocks, Source};
 use self::car::CarWalk;
 use self::request::{Car, Format, Refusal, Request, Scope, header_values};
 use self::resolve::{ResolveError, Resolved};
@@ -47,12 +49,15 @@ const EXPOSED: [HeaderName; 5] = [
 ];
 
 struct Gateway {
-    store: Store,
+    source: Source,
     requests: Arc<Semaphore>,
 }
 
-pub fn routes(store: Store, config: &GatewayConfig) -> Router {
-    let gateway = Gateway { store, requests: Arc::new(Semaphore::new(config.max_requests)) };
+pub fn routes(store: Store, bitswap: Bitswap, config: &GatewayConfig) -> Router {
+    let patience = Duration::from_secs(config.fetch_seconds);
+    let peers = config.fetch_from_peers.then_some((bitswap, patience));
+    let requests = Arc::new(Semaphore::new(config.max_requests));
+    let gateway = Gateway { source: Source::new(store, peers), requests };
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD])
@@ -95,7 +100,7 @@ impl Gateway {
         let permit = self.requests.clone().try_acquire_owned().map_err(|_| {
             (StatusCode::SERVICE_UNAVAILABLE, "the gateway is busy: try again".to_owned())
         })?;
-        let mut blocks = Blocks::new(self.store.clone());
+        let mut blocks = self.source.blocks(request.only_if_cached);
         let resolving = resolve::resolve(&mut blocks, request.root, &request.path);
         let resolved = tokio::time::timeout(RESOLVE_TIMEOUT, resolving).await.map_err(|_| {
             (StatusCode::GATEWAY_TIMEOUT, "the content was not found in time".to_owned())
@@ -105,16 +110,26 @@ impl Gateway {
             return Ok(not_modified(&etag));
         }
         let response = match request.format {
-            Format::Raw => raw(&resolved),
+            Format::Raw => raw(&resolved, method, permit),
             Format::Car(car) => self::car(blocks, &request, &resolved, car, method, permit)?,
         };
         Ok(with_headers(response, uri, &request, &resolved, &etag))
     }
 }
 
-fn raw(resolved: &Resolved) -> Response {
-    let mut response = Response::new(Body::from(resolved.end.data().clone()));
+fn raw(resolved: &Resolved, method: &Method, permit: OwnedSemaphorePermit) -> Response {
+    let data = resolved.end.data().clone();
+    let len = data.len();
+    let body = match *method {
+        Method::HEAD => Body::empty(),
+        // One response fewer only when the body was taken.
+        _ => Body::from_stream(stream::unfold((Some(data), permit), |(data, permit)| async move {
+            Some((Ok::<_, Infallible>(data?), (None, permit)))
+        })),
+    };
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, len.into());
     let raw = HeaderValue::from_static("application/vnd.ipld.raw");
     headers.insert(header::CONTENT_TYPE, raw);
     response
@@ -206,7 +221,11 @@ fn location(uri: &Uri, format: Format) -> String {
         Format::Raw => format!("{path}?{query}format=raw"),
         Format::Car(car) => {
             let dups = if car.dups { 'y' } else { 'n' };
-            let asked = if query.contains("car-dups=") { String::new() } else { format!("&car-dups={dups}") };
+            let asked = if query.contains("car-dups=") {
+                String::new()
+            } else {
+                format!("&car-dups={dups}")
+            };
             format!("{path}?{query}format=car{asked}")
         }
     }

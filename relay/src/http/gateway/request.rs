@@ -162,11 +162,15 @@ fn car_of(query: &Query, media: Option<&Media>) -> Result<Car, Refusal> {
     };
     match parameter("version") {
         None | Some("1") => {}
-        Some(other) => return Err(Refusal::NotAcceptable(format!("CAR version {other} is not served here"))),
+        Some(other) => {
+            return Err(Refusal::NotAcceptable(format!("CAR version {other} is not served here")));
+        }
     }
     match parameter("order") {
         None | Some("" | "dfs" | "unk") => {}
-        Some(other) => return Err(Refusal::NotAcceptable(format!("CAR order {other} is not served here"))),
+        Some(other) => {
+            return Err(Refusal::NotAcceptable(format!("CAR order {other} is not served here")));
+        }
     }
     let dups = match parameter("dups") {
         None | Some("n") => false,
@@ -271,10 +275,7 @@ fn read_media(text: &str) -> Media {
 }
 
 /// The comma-separated values of all headers of this name.
-pub fn header_values(
-    headers: &HeaderMap,
-    name: header::HeaderName,
-) -> impl Iterator<Item = &str> {
+pub fn header_values(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let texts = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     texts.flat_map(|text| text.split(',')).map(str::trim).filter(|value| !value.is_empty())
 }
@@ -331,7 +332,10 @@ mod tests {
         assert_eq!(car(CID, accept), Car { dups: true, ..all });
         assert_eq!(car(&format!("{CID}?car-dups=n"), accept), all);
         assert_eq!(car(&format!("{CID}?format=car"), "text/html"), all);
-        assert_eq!(parse(&format!("{CID}?format=raw"), Some(accept)).map(|r| r.format), Ok(Format::Raw));
+        assert_eq!(
+            parse(&format!("{CID}?format=raw"), Some(accept)).map(|r| r.format),
+            Ok(Format::Raw)
+        );
         let both = "application/vnd.ipld.raw;q=0.5, application/vnd.ipld.car;order=other, application/vnd.ipld.car;q=0.9";
         assert_eq!(car(CID, both), all);
         let entity = car(&format!("{CID}?format=car&dag-scope=all&entity-bytes=-5%3A*"), "*/*");
@@ -371,7 +375,10 @@ mod tests {
             (CID.to_owned(), "application/vnd.ipld.raw;q=0"),
         ] {
             let refused = parse(&rest, Some(accept));
-            assert!(matches!(refused, Err(Refusal::NotAcceptable(_))), "{rest} {accept}: {refused:?}");
+            assert!(
+                matches!(refused, Err(Refusal::NotAcceptable(_))),
+                "{rest} {accept}: {refused:?}"
+            );
         }
         assert!(matches!(parse(CID, None), Err(Refusal::Bad(_))));
         assert_eq!(parse(PROBE, None).map(|request| request.format), Ok(Format::Raw));
