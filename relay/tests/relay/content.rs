@@ -232,7 +232,7 @@ async fn an_add_that_is_given_up_is_taken_back() {
 async fn what_was_added_is_fetched_by_bitswap() {
     let (relay, data) = start().await;
     let files = tempfile::tempdir().unwrap();
-    let content: Vec<u8> = (0..5_000_000_u32).map(|at| (at >> 7) as u8 ^ at as u8).collect();
+    let content: Vec<u8> = (0..5_000_000_u32).map(|at| (at >> 20) as u8 ^ at as u8).collect();
     std::fs::write(files.path().join("file"), &content).unwrap();
     let added = program(data.path(), &["add", "-q", files.path().to_str().unwrap()]).await;
     let root: cid::Cid = lines(&added.stdout)[0].parse().unwrap();
@@ -253,7 +253,7 @@ async fn the_gateway_asks_connected_peers_if_it_is_told_to() {
         config.gateway.fetch_seconds = 5;
     })
     .await;
-    let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at >> 9) as u8).collect();
+    let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at >> 20) as u8 ^ at as u8).collect();
     let profile = tabpeer::content::profile::Profile::default();
     let (blocks, root) = tabpeer::content::import::import_bytes(profile, &content);
     let peer = Peer::connect(&relay).await;
