@@ -7,7 +7,7 @@ mod chunks;
 mod convert;
 mod download;
 mod fetch;
-mod import;
+pub mod import;
 mod incoming;
 mod open;
 mod options;

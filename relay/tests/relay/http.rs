@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::{start, start_with};
 
 /// Status, headers in lower case, and body, of exactly the path given: no client library between to clean it up.
-async fn get(relay: &Relay, path: &str, header: &str) -> (u16, String, Vec<u8>) {
+pub async fn get(relay: &Relay, path: &str, header: &str) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(relay.http_addr()).await.unwrap();
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n");
@@ -47,7 +47,10 @@ async fn the_record_is_signed_and_complete() {
     let webtransport = addresses.iter().find(|address| address.contains("/webtransport")).unwrap();
     assert_eq!(webtransport.matches("/certhash/").count(), 2, "{webtransport}");
     assert_eq!(record["limits"]["circuitBytes"], 0);
-    assert_eq!(record["features"], serde_json::json!(["relay", "kad", "gossipsub"]));
+    assert_eq!(
+        record["features"],
+        serde_json::json!(["relay", "kad", "gossipsub", "bitswap", "gateway"])
+    );
     let (status, ..) = get(&relay, "/healthz", "").await;
     assert_eq!(status, 200);
     let (status, _, body) = get(&relay, "/anything", "").await;

@@ -2,7 +2,9 @@
 
 mod binary;
 mod circuit;
+mod content;
 mod dht;
+mod gateway;
 mod http;
 mod webtransport;
 
