@@ -7,6 +7,7 @@ mod store_conformance;
 use std::{cell::Cell, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use js_sys::{Function, Promise};
 use store_conformance::*;
 
 use tabpeer::{
@@ -18,6 +19,8 @@ use tabpeer::{
         web::idb::{IdbDatabase, VERSION},
     },
 };
+use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::JsFuture;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_browser);
@@ -93,6 +96,90 @@ async fn a_connection_makes_way_for_an_upgrade_or_deletion() {
     let rows = database.get_many(Table::Meta, vec!["k".into()]).await;
     assert_eq!(rows, Ok(vec![None]), "deleted indeed");
     IdbDatabase::delete(&name).await.expect("deleted");
+}
+
+/// What the browser says a value of `len` bytes is, stored by a connection of its own.
+async fn kind_of_a_stored_value(case: &str, len: usize) -> String {
+    let idb = Idb::new(case);
+    let database = idb.open().await;
+    // Behind the write with which the connection finds out what the browser takes.
+    for _ in 0..2 {
+        database.has_many(Table::Refs, vec!["k".into()]).await.expect("asked");
+    }
+    let value: Bytes = (0..len).map(|at| (at % 251) as u8).collect();
+    let put = Op::PutNew { table: Table::Blocks, key: "k".into(), value: value.clone() };
+    assert_eq!(database.write(vec![put]).await, Ok(vec![true]));
+    let read = database.get_many(Table::Blocks, vec!["k".into()]).await.expect("read");
+    assert!(read == [Some(value)], "{case}: not what was written");
+    assert_eq!(database.keys(Table::Refs, None, 9).await, Ok(Vec::new()), "nothing left behind");
+    let kind = run_js(
+        "name",
+        "return new Promise((resolve, reject) => {
+            const open = indexedDB.open(name);
+            open.onerror = () => reject(open.error);
+            open.onsuccess = () => {
+                const all = open.result.transaction('blocks').objectStore('blocks').getAll();
+                all.onerror = () => reject(all.error);
+                all.onsuccess = () => {
+                    open.result.close();
+                    resolve(all.result.map((value) => value.constructor.name).join());
+                };
+            };
+        })",
+    );
+    let kind = kind.call1(&JsValue::NULL, &idb.name.as_str().into()).expect("called");
+    let kind = JsFuture::from(Promise::from(kind)).await.expect("looked up");
+    idb.delete().await;
+    kind.as_string().expect("names")
+}
+
+fn run_js(argument: &str, body: &str) -> Function {
+    Function::new_with_args(argument, body)
+}
+
+#[wasm_bindgen_test]
+async fn large_blocks_are_stored_as_blobs() {
+    assert_eq!(kind_of_a_stored_value("small", (64 << 10) - 1).await, "Uint8Array");
+    assert_eq!(kind_of_a_stored_value("large", 64 << 10).await, "Blob");
+}
+
+#[wasm_bindgen_test]
+async fn a_browser_that_refuses_blobs_gets_arrays() {
+    let refuse = run_js(
+        "",
+        "const { put, add } = IDBObjectStore.prototype;
+        const unlessBlob = (write) => function (value, key) {
+            if (value instanceof Blob) throw new DOMException('no blobs here', 'DataCloneError');
+            return write.call(this, value, key);
+        };
+        Object.assign(IDBObjectStore.prototype, { put: unlessBlob(put), add: unlessBlob(add) });
+        return () => Object.assign(IDBObjectStore.prototype, { put, add });",
+    );
+    let allow = Function::from(refuse.call0(&JsValue::NULL).expect("patched"));
+    let kind = kind_of_a_stored_value("refused", 1 << 20).await;
+    allow.call0(&JsValue::NULL).expect("as before");
+    assert_eq!(kind, "Uint8Array");
+}
+
+/// The bytes of blobs stay in the browser's memory until they are collected, and there is an end to it.
+#[wasm_bindgen_test]
+async fn more_than_the_browser_holds_as_blobs_is_stored_too() {
+    const VALUES: u32 = 160;
+    let idb = Idb::new("much");
+    let database = idb.open().await;
+    let key = |at: u32| Bytes::copy_from_slice(&at.to_be_bytes());
+    let mut value = vec![7; 1 << 20];
+    for at in 0..VALUES {
+        value[..4].copy_from_slice(&at.to_be_bytes());
+        let put = Op::PutNew { table: Table::Blocks, key: key(at), value: value.clone().into() };
+        assert_eq!(database.write(vec![put]).await, Ok(vec![true]), "{at}");
+    }
+    for at in [0, VALUES / 2, VALUES - 1] {
+        let read = database.get_many(Table::Blocks, vec![key(at)]).await.expect("read");
+        value[..4].copy_from_slice(&at.to_be_bytes());
+        assert!(read == [Some(value.clone().into())], "{at}");
+    }
+    idb.delete().await;
 }
 
 #[wasm_bindgen_test]

@@ -1,10 +1,10 @@
-//! IndexedDB as a [`Database`]: four object stores with binary keys and `Uint8Array` values, every
-//! call one transaction. Calls take effect in the order in which they were made, whether or not
+//! IndexedDB as a [`Database`]: four object stores with binary keys, every call one transaction. Calls take effect in the order in which they were made, whether or not
 //! their futures are polled.
 
 mod error;
 mod open;
 mod transaction;
+mod value;
 mod write;
 
 use std::{
@@ -21,7 +21,8 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{Event, IdbKeyRange, IdbRequest};
 
 use self::{
-    transaction::{Mode, Transaction, bytes, result},
+    transaction::{Mode, Transaction, result},
+    value::{Value, bytes},
     write::Write,
 };
 use super::storage;
@@ -43,7 +44,9 @@ impl IdbDatabase {
     pub async fn open(name: &str) -> DatabaseResult<Self> {
         let database = open::open(name.to_owned()).await?;
         storage::ask_for_persistence();
-        Ok(Self { connection: Connection::new(database) })
+        let connection = Connection::new(database);
+        spawn_local(connection.clone().try_blobs());
+        Ok(Self { connection })
     }
 
     /// Deletes the database `name` with everything in it.
@@ -71,8 +74,18 @@ impl Database for IdbDatabase {
         table: Table,
         keys: Vec<Bytes>,
     ) -> BoxFuture<DatabaseResult<Vec<Option<Bytes>>>> {
-        self.ask_each(table, keys, web_sys::IdbObjectStore::get, |request| {
-            result(request)?.map(|value| bytes(&value)).transpose()
+        let found = self.ask_each(table, keys, web_sys::IdbObjectStore::get, |request| {
+            result(request)?.map(|value| Value::read(&value)).transpose()
+        });
+        Box::pin(async move {
+            let mut values = Vec::new();
+            for value in found.await? {
+                values.push(match value {
+                    Some(value) => Some(value.bytes().await?),
+                    None => None,
+                });
+            }
+            Ok(values)
         })
     }
 
@@ -194,6 +207,8 @@ struct Connection {
     closed: RefCell<Option<String>>,
     /// The last batch of large values met keys that exist; the next one asks before it writes.
     meets_existing: Cell<bool>,
+    /// The browser stores blobs.
+    blobs: Cell<bool>,
     /// Kept as long as the browser may call them.
     listeners: RefCell<Vec<Listener>>,
 }
@@ -204,6 +219,7 @@ impl Connection {
             database,
             closed: RefCell::default(),
             meets_existing: Cell::default(),
+            blobs: Cell::default(),
             listeners: RefCell::default(),
         });
         let listen = |reason: &'static str| {
@@ -222,6 +238,18 @@ impl Connection {
         connection.database.set_onclose(Some(close.as_ref().unchecked_ref()));
         *connection.listeners.borrow_mut() = vec![versionchange, close];
         connection
+    }
+
+    /// Finds out whether the browser stores blobs (some do not in a private window), and leaves
+    /// nothing behind.
+    async fn try_blobs(self: Rc<Self>) {
+        let Some(blob) = value::probe() else { return };
+        let Ok(mut transaction) = self.start([Table::Refs], Mode::Write) else { return };
+        let put = transaction.table(Table::Refs).map(|t| t.put_with_key(&blob, &js_bytes(b"?")));
+        if let Ok(Ok(put)) = put {
+            self.blobs.set(transaction.answered(&put).await.is_ok());
+        }
+        transaction.aborted().await;
     }
 
     fn start(

@@ -4,7 +4,7 @@
 //! requests of one transaction finish in order. The listeners are the `resolve` and `reject` of a
 //! promise, so the garbage collector owns them and nothing has to outlive anything.
 
-use js_sys::{Array, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Array, Object, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue, prelude::*};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Event, IdbObjectStore, IdbRequest, IdbTransaction};
@@ -123,16 +123,6 @@ impl Transaction {
 /// Whether a finished `add` failed because its key was there.
 pub fn existed(request: &IdbRequest) -> bool {
     matches!(request.error(), Ok(Some(exception)) if exception.name() == "ConstraintError")
-}
-
-/// Copies a value or a binary key of the database into Rust memory.
-pub fn bytes(value: &JsValue) -> DatabaseResult<bytes::Bytes> {
-    let array = match value.dyn_ref::<Uint8Array>() {
-        Some(array) => array.clone(),
-        None if value.is_instance_of::<js_sys::ArrayBuffer>() => Uint8Array::new(value),
-        None => return Err(DatabaseError::Failed("a row that does not hold bytes".into())),
-    };
-    Ok(array.to_vec().into())
 }
 
 /// The result of a finished request; `None` for undefined.

@@ -1,14 +1,12 @@
 //! A [`Batch`] in one readwrite transaction: first all questions (what [`Op::Expect`] compares, which
 //! keys of large values exist), then all writes, then one wait for the commit.
 
-use std::cell::RefCell;
-
-use js_sys::Uint8Array;
 use web_sys::{IdbObjectStore, IdbRequest};
 
 use super::{
     Connection, error, js_bytes,
-    transaction::{Mode, Transaction, bytes, existed, result},
+    transaction::{Mode, Transaction, existed, result},
+    value::{bytes, with_value},
 };
 use crate::platform::database::{Batch, DatabaseError, DatabaseResult, Op, Table};
 
@@ -18,16 +16,11 @@ use crate::platform::database::{Batch, DatabaseError, DatabaseResult, Op, Table}
 /// idle for a round trip in every batch.
 const ASK_FIRST: usize = 32 << 10;
 
-thread_local! {
-    /// The array that the last value was copied to. The browser has cloned it when a write is
-    /// issued, so the next value of the same length goes there again: fresh memory costs several
-    /// times what the copying does, and most blocks of a file have one length.
-    static VALUE: RefCell<Uint8Array> = RefCell::new(Uint8Array::new_with_length(0));
-}
-
 pub struct Write {
     transaction: Transaction,
     stage: Stage,
+    /// The browser stores blobs.
+    blobs: bool,
     /// Whether there are large values among the conditional ones.
     large: bool,
 }
@@ -60,8 +53,9 @@ impl Write {
         tables.dedup();
         let transaction = connection.start(tables, Mode::Write)?;
         let large = batch.iter().any(is_large);
-        match first_stage(&transaction, batch, ask) {
-            Ok(stage) => Ok(Self { transaction, stage, large }),
+        let blobs = connection.blobs.get();
+        match first_stage(&transaction, batch, ask, blobs) {
+            Ok(stage) => Ok(Self { transaction, stage, blobs, large }),
             Err(error) => {
                 // Or it would commit what was issued before the failure.
                 transaction.abort();
@@ -71,14 +65,14 @@ impl Write {
     }
 
     pub async fn finish(self) -> DatabaseResult<Written> {
-        let Self { mut transaction, stage, large } = self;
+        let Self { mut transaction, stage, blobs, large } = self;
         let outcomes = match stage {
             Stage::Issued(outcomes) => outcomes,
             Stage::Asked(asked) => {
                 if let Some(last) = asked.iter().rev().find_map(|(_, question)| question.as_ref()) {
                     transaction.answered(last).await?;
                 }
-                match issue(&transaction, asked) {
+                match issue(&transaction, asked, blobs) {
                     Ok(outcomes) => outcomes,
                     Err(error) => {
                         transaction.aborted().await;
@@ -103,7 +97,12 @@ fn is_large(op: &Op) -> bool {
     matches!(op, Op::PutNew { value, .. } if value.len() >= ASK_FIRST)
 }
 
-fn first_stage(transaction: &Transaction, batch: Batch, ask: bool) -> DatabaseResult<Stage> {
+fn first_stage(
+    transaction: &Transaction,
+    batch: Batch,
+    ask: bool,
+    blobs: bool,
+) -> DatabaseResult<Stage> {
     let mut asked = Vec::with_capacity(batch.len());
     for op in batch {
         let question = question(transaction, &op, ask)?;
@@ -111,7 +110,7 @@ fn first_stage(transaction: &Transaction, batch: Batch, ask: bool) -> DatabaseRe
     }
     match asked.iter().any(|(_, question)| question.is_some()) {
         true => Ok(Stage::Asked(asked)),
-        false => issue(transaction, asked).map(Stage::Issued),
+        false => issue(transaction, asked, blobs).map(Stage::Issued),
     }
 }
 
@@ -129,6 +128,7 @@ fn question(transaction: &Transaction, op: &Op, ask: bool) -> DatabaseResult<Opt
 fn issue(
     transaction: &Transaction,
     asked: Vec<(Op, Option<IdbRequest>)>,
+    blobs: bool,
 ) -> DatabaseResult<Vec<Outcome>> {
     for (op, question) in &asked {
         if let (Op::Expect { value, .. }, Some(question)) = (op, question) {
@@ -142,10 +142,14 @@ fn issue(
     for (op, question) in asked {
         let store = transaction.table(op.table())?;
         let key = js_bytes(op.key());
+        // Only a block is read where there is time to wait for a blob.
+        let blobs = blobs && op.table() == Table::Blocks;
         let issued = match op {
             Op::Expect { .. } => continue,
             Op::Delete { .. } => store.delete(&key),
-            Op::Put { value, .. } => with_value(&value, |value| store.put_with_key(value, &key)),
+            Op::Put { value, .. } => {
+                with_value(&value, blobs, |value| store.put_with_key(value, &key))
+            }
             Op::PutNew { value, .. } => match question {
                 Some(question) if result(&question)?.is_some() => {
                     outcomes.push(Outcome::Existed);
@@ -153,10 +157,10 @@ fn issue(
                 }
                 Some(_) => {
                     outcomes.push(Outcome::Put);
-                    with_value(&value, |value| store.put_with_key(value, &key))
+                    with_value(&value, blobs, |value| store.put_with_key(value, &key))
                 }
                 None => {
-                    let added = with_value(&value, |value| store.add_with_key(value, &key));
+                    let added = with_value(&value, blobs, |value| store.add_with_key(value, &key));
                     outcomes.extend(added.iter().cloned().map(Outcome::Added));
                     added
                 }
@@ -165,17 +169,4 @@ fn issue(
         issued.map_err(|thrown| error::from_js(&thrown))?;
     }
     Ok(outcomes)
-}
-
-/// Calls `issue` with the bytes as an array of its own buffer. (The browser clones a value together
-/// with the whole buffer behind it, so it must not be a view of this module's memory.)
-fn with_value<T>(bytes: &[u8], issue: impl FnOnce(&Uint8Array) -> T) -> T {
-    VALUE.with_borrow_mut(|array| {
-        if array.length() as usize == bytes.len() {
-            array.copy_from(bytes);
-        } else {
-            *array = Uint8Array::new_from_slice(bytes);
-        }
-        issue(array)
-    })
 }
