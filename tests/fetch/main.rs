@@ -4,6 +4,7 @@
 
 mod chain;
 mod keeping;
+mod peers;
 mod script;
 mod streaming;
 #[path = "../support/mod.rs"]

@@ -77,8 +77,8 @@ async fn run(streams: Arc<dyn PeerStreams>, mut incoming: IncomingStreams, share
             }
             Some((peer, said)) = reading.next(), if !reading.is_empty() => {
                 reading_from.retain(|other| *other != peer);
-                if let Some(said) = said {
-                    shared.state().told.receive(peer, said);
+                if said.is_some_and(|said| shared.state().told.receive(peer, said)) {
+                    shared.heard.send_modify(|heard| *heard += 1);
                 }
             }
             () = shared.wake.notified() => {}

@@ -21,7 +21,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use self::{
     announce::Announcements,
@@ -82,6 +82,8 @@ pub struct Capabilities {
 struct Shared {
     state: Mutex<State>,
     wake: Notify,
+    /// How many messages were taken.
+    heard: watch::Sender<u64>,
     started: Instant,
 }
 
@@ -118,6 +120,7 @@ impl Capabilities {
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             wake: Notify::new(),
+            heard: watch::Sender::new(0),
             started: Instant::now(),
         });
         driver::spawn(streams, incoming, shared.clone());
@@ -158,6 +161,11 @@ impl Capabilities {
     /// that left lately are among them, at the end.
     pub fn holders(&self, root: &Cid) -> Vec<PeerId> {
         self.shared.state().told.holders(root)
+    }
+
+    /// Changes whenever a peer has said something new.
+    pub fn heard(&self) -> watch::Receiver<u64> {
+        self.shared.heard.subscribe()
     }
 
     /// What is known of `peer`: what it said, or what identify tells of a connected one.

@@ -168,11 +168,7 @@ impl Run {
         root: Cid,
     ) -> Result<DownloadEnd> {
         self.outline = Some(Outline::new(root));
-        loop {
-            let Some(outline) = &mut self.outline else { break };
-            if outline.is_done() {
-                break;
-            }
+        while let Some(outline) = self.outline.as_mut().filter(|outline| !outline.is_done()) {
             for (cid, size) in outline.wants() {
                 match keeper.get(cid).await? {
                     Some(block) => self.supply(&block)?,
@@ -328,7 +324,7 @@ impl Run {
     fn act(&mut self) {
         while let Some(action) = self.coordinator.next_action() {
             match action {
-                Action::Begin { chunk, seeder } => self.to_tell(chunk, What::Started(seeder)),
+                Action::Begin { chunk, seeder } => self.note(chunk, What::Started(seeder)),
                 // It has come already and is on its way into the store.
                 Action::Ask { chunk, .. } if self.being_kept.contains(&chunk) => {}
                 Action::Ask { chunk, seeder, via: Via::Bitswap } => {
@@ -349,7 +345,7 @@ impl Run {
                     let peer = self.seeders.get(seeder).map(|seeder| seeder.peer.to_string());
                     let peer = peer.unwrap_or_default();
                     let reason = format!("peer {peer}, {ATTEMPTS} attempts: {reason}");
-                    self.to_tell(chunk, What::Failed(reason));
+                    self.note(chunk, What::Failed(reason));
                 }
                 Action::Done { chunk } => {
                     if let Some(unit) = self.units.get(chunk)
@@ -357,7 +353,7 @@ impl Run {
                     {
                         self.by_hash.remove(unit.cid.hash());
                     }
-                    self.to_tell(chunk, What::Complete);
+                    self.note(chunk, What::Complete);
                 }
             }
         }
@@ -455,7 +451,7 @@ impl Run {
         }
     }
 
-    fn to_tell(&mut self, unit: ChunkId, what: What) {
+    fn note(&mut self, unit: ChunkId, what: What) {
         self.untold.push_back(Told { unit, what, from: 0 });
     }
 

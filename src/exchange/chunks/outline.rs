@@ -279,10 +279,10 @@ mod tests {
         let data = Bytes::from_static(&[8, 1]);
         let node = PbNode { links: vec![], data: Some(data) };
         let directory = Block::encode(Version::V1, DAG_PB, node.encode());
-        let refused = outlined(&[directory.clone()], *directory.cid());
+        let refused = outlined(std::slice::from_ref(&directory), *directory.cid());
         assert_eq!(refused, Err(OutlineError::NotAFile(*directory.cid())));
         let junk = Block::encode(Version::V1, DAG_PB, Bytes::from_static(b"junk"));
-        assert!(outlined(&[junk.clone()], *junk.cid()).is_err());
+        assert!(outlined(std::slice::from_ref(&junk), *junk.cid()).is_err());
     }
 
     fn node(children: &[(Cid, u64, u64)]) -> Block {
@@ -332,7 +332,7 @@ mod tests {
         let hash = Multihash::wrap(IDENTITY, inner.data()).expect("short");
         let inline = Cid::new_v1(DAG_PB, hash);
         let outer = node(&[(inline, 1, 100)]);
-        let (leaves, nodes) = outlined(&[outer.clone()], *outer.cid()).expect("a file");
+        let (leaves, nodes) = outlined(std::slice::from_ref(&outer), *outer.cid()).expect("a file");
         assert_eq!((leaves.len(), nodes, leaves[0].cid), (1, 1, *blocks[0].cid()));
     }
 }

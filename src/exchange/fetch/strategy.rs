@@ -109,9 +109,10 @@ impl Strategy {
     ) -> Vec<Vec<SourceId>> {
         let mut kinds: Vec<SourceKind> = Vec::new();
         for kind in order {
-            let private =
+            let public =
                 matches!(kind, SourceKind::Network | SourceKind::Relay | SourceKind::Gateway);
-            if !kinds.contains(kind) && !(self.is_private() && private) {
+            let refused = public && self.is_private();
+            if !refused && !kinds.contains(kind) {
                 kinds.push(*kind);
             }
         }
@@ -221,15 +222,14 @@ mod tests {
         use SourceKind::*;
         let sources =
             [(0, Gateway), (1, Peers), (2, Peers), (3, Network), (4, Relay), (5, Gateway)];
-        let cases: [(Strategy, &[SourceKind], &[&[SourceId]]); 5] = [
-            (Strategy::Performance, &SourceKind::ALL, &[&[1, 2], &[3], &[4], &[0, 5]]),
-            (Strategy::Performance, &[Gateway, Peers, Gateway], &[&[0, 5], &[1, 2]]),
-            (Strategy::PrivacyFirst, &SourceKind::ALL, &[&[1, 2]]),
-            (Strategy::Cost, &[Relay, Gateway, Network, Peers], &[&[3], &[1, 2], &[4], &[0, 5]]),
-            (Strategy::Trust, &[Local], &[]),
-        ];
-        for (strategy, order, expected) in cases {
+        let check = |strategy: Strategy, order: &[SourceKind], expected: &[&[SourceId]]| {
             assert_eq!(strategy.stages(&sources, order), expected, "{strategy:?} {order:?}");
-        }
+        };
+        check(Strategy::Performance, &SourceKind::ALL, &[&[1, 2], &[3], &[4], &[0, 5]]);
+        check(Strategy::Performance, &[Gateway, Peers, Gateway], &[&[0, 5], &[1, 2]]);
+        check(Strategy::PrivacyFirst, &SourceKind::ALL, &[&[1, 2]]);
+        let order = [Relay, Gateway, Network, Peers];
+        check(Strategy::Cost, &order, &[&[3], &[1, 2], &[4], &[0, 5]]);
+        check(Strategy::Trust, &[Local], &[]);
     }
 }

@@ -94,7 +94,7 @@ fn http_follows_bitswap_within_an_attempt_and_both_reasons_are_told() {
 #[test]
 fn a_seeder_that_delivers_by_http_only_is_asked_by_http_only() {
     let mut coordinator = Coordinator::new([true]);
-    (0..40).for_each(|_| drop(coordinator.add(2 * MIB, false)));
+    assert!((0..40).all(|_| coordinator.add(2 * MIB, false).is_some()));
     coordinator.tick(at(0));
     let mut ways = Vec::new();
     let mut now = 0;
@@ -194,7 +194,7 @@ fn cancelled_it_stays_cancelled() {
 #[test]
 fn what_is_stored_is_done_at_once_and_never_asked_for() {
     let mut coordinator = Coordinator::new([false]);
-    (0..3).for_each(|_| drop(coordinator.add(MIB, true)));
+    assert!((0..3).all(|_| coordinator.add(MIB, true).is_some()));
     coordinator.tick(at(0));
     let done: Vec<Action> = (0..3).map(|chunk| Action::Done { chunk }).collect();
     assert_eq!(actions(&mut coordinator), done);
@@ -213,7 +213,7 @@ fn without_seeders_it_fails_and_too_much_is_refused() {
 #[test]
 fn what_is_asked_for_at_a_time_is_bounded() {
     let mut coordinator = Coordinator::new(vec![false; 60]);
-    (0..1000).for_each(|_| drop(coordinator.add(2 * MIB, false)));
+    assert!((0..1000).all(|_| coordinator.add(2 * MIB, false).is_some()));
     coordinator.tick(at(0));
     assert!(coordinator.in_flight <= MAX_IN_FLIGHT);
     assert_eq!(coordinator.held.len() as u64, MAX_IN_FLIGHT / (2 * MIB));
