@@ -28,7 +28,7 @@ async fn what_is_announced_is_found_and_fetched() {
     let found = async {
         loop {
             let mut providers = b.network.providers(key.clone(), 5).await.expect("asks");
-            if let Some(provider) = StreamExt::next(&mut providers).await {
+            if let Some(provider) = providers.next().await {
                 return provider;
             }
         }

@@ -94,7 +94,7 @@ async fn blocks_spread_over_peers_are_all_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_provider_goes_the_others_go_on() {
     let nodes = future::join_all((0..3).map(|_| Node::listening())).await;
-    let [me, stays, goes] = <[Node; 3]>::try_from(nodes).expect("three");
+    let Ok([me, stays, goes]) = <[Node; 3]>::try_from(nodes) else { panic!("three") };
     for provider in [&stays, &goes] {
         some_blocks(provider, 80, BLOCK, 5).await;
     }
