@@ -9,14 +9,21 @@
 //!
 //! Everybody who fetches the same root puts into the same [`Download`].
 
+mod scribe;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use futures::{StreamExt as _, channel::mpsc, lock::Mutex as AsyncMutex};
+use futures::{
+    SinkExt as _,
+    channel::{mpsc, oneshot},
+    lock::Mutex as AsyncMutex,
+};
 use multihash::Multihash;
 
+use self::scribe::{Job, Whole};
 use super::convert;
 use crate::{
     content::{
@@ -34,7 +41,7 @@ const PART_BYTES: usize = 12 << 20;
 /// Most blocks of one part.
 const MAX_PART_BLOCKS: usize = 4096;
 /// Parts of abandoned downloads that wait to be written; further ones are lost.
-const KEEPER_QUEUE: usize = 64;
+const SCRIBE_QUEUE: usize = 64;
 /// Blocks of parts that are remembered, for each download; others are written down once more.
 const MAX_REMEMBERED: usize = 1 << 16;
 /// Nodes read at a time to see that all is there.
@@ -56,10 +63,7 @@ struct Shared {
     open: Mutex<HashMap<Cid, Weak<Download>>>,
     /// The roots of which there are parts.
     partial: Mutex<HashSet<Cid>>,
-    /// Writes the last part of what was abandoned.
-    keeper: Mutex<mpsc::Sender<Abandoned>>,
-    /// Parts are not written while their file becomes whole.
-    turn: Arc<AsyncMutex<()>>,
+    scribe: Mutex<mpsc::Sender<Job>>,
 }
 
 /// What has come of one root.
@@ -89,21 +93,16 @@ struct Part {
     fetched: bool,
 }
 
-struct Abandoned {
-    root: Cid,
-    part: Part,
-}
-
 impl Downloads {
     pub(super) async fn new(store: Store) -> Result<Self> {
         let parts = store.roots(PARTS).await?;
         let roots = parts.iter().filter_map(|(name, _)| root_of(name)).collect();
-        let (keeper, abandoned) = mpsc::channel(KEEPER_QUEUE);
-        let turn = Arc::new(AsyncMutex::new(()));
-        task::spawn(keep_abandoned(store.clone(), turn.clone(), abandoned));
+        let (scribe, jobs) = mpsc::channel(SCRIBE_QUEUE);
         let (open, partial) = (Mutex::default(), Mutex::new(roots));
-        let keeper = Mutex::new(keeper);
-        Ok(Self { shared: Arc::new(Shared { store, open, partial, keeper, turn }) })
+        let scribe = Mutex::new(scribe);
+        let shared = Arc::new(Shared { store, open, partial, scribe });
+        task::spawn(scribe::write(Arc::downgrade(&shared), jobs));
+        Ok(Self { shared })
     }
 
     /// The download of `root`, joined or begun.
@@ -168,24 +167,14 @@ impl Download {
             return Ok(());
         }
         landed(&mut state).await?;
-        let _turn = self.shared.turn.lock().await;
-        let store = &self.shared.store;
-        let mut part = std::mem::replace(&mut state.part, Part::new(store));
-        self.hold_nodes(&mut part.session, &state.kept).await?;
-        let name = format!("{WHOLE}{}", self.root);
-        let mut changes =
-            vec![RootChange { expected: store.root(&name).await?, name, new: Some(self.root) }];
-        let partial = lock(&self.shared.partial).contains(&self.root);
-        if partial {
-            let parts = store.roots(&parts_of(&self.root)).await?.into_iter();
-            changes.extend(parts.map(|(name, cid)| RootChange {
-                name,
-                expected: Some(cid),
-                new: None,
-            }));
-        }
-        store.commit(vec![part.session], changes).await?;
-        lock(&self.shared.partial).remove(&self.root);
+        let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
+        let mut session = part.session;
+        self.hold_nodes(&mut session, &state.kept).await?;
+        let (reply, written) = oneshot::channel();
+        let whole = Whole { root: self.root, session, reply };
+        let mut scribe = lock(&self.shared.scribe).clone();
+        scribe.send(Job::Whole(whole)).await.map_err(|_| Error::Closed)?;
+        written.await.map_err(|_| Error::Closed)??;
         state.whole = true;
         Ok(())
     }
@@ -237,7 +226,8 @@ impl Drop for Download {
             let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
             lock(&self.shared.partial).insert(self.root);
             // With a full queue this part is lost, no more.
-            let _ = lock(&self.shared.keeper).try_send(Abandoned { root: self.root, part });
+            let job = Job::Abandoned { root: self.root, part };
+            let _ = lock(&self.shared.scribe).try_send(job);
         }
     }
 }
@@ -295,20 +285,8 @@ async fn landed(state: &mut State) -> Result<()> {
     Ok(saved.map_err(|_| Error::Closed)??)
 }
 
-async fn keep_abandoned(
-    store: Store,
-    turn: Arc<AsyncMutex<()>>,
-    mut abandoned: mpsc::Receiver<Abandoned>,
-) {
-    while let Some(Abandoned { root, part }) = abandoned.next().await {
-        let _turn = turn.lock().await;
-        // Somebody else may have made it whole.
-        if matches!(store.root(&format!("{WHOLE}{root}")).await, Ok(None))
-            && let Err(error) = part.write(&store, root).await
-        {
-            tracing::debug!(%root, %error, "what was fetched before an abort is lost");
-        }
-    }
+fn name_of(root: &Cid) -> String {
+    format!("{WHOLE}{root}")
 }
 
 fn parts_of(root: &Cid) -> String {

@@ -54,10 +54,13 @@ pub(super) async fn start(
     }
     let mut sources: Vec<Arc<dyn Source>> = vec![
         Arc::new(BitswapSource::new(bitswap.clone(), judge.clone(), likely)),
-        Arc::new(WebappSource::new(network.clone(), store.clone())),
-        Arc::new(CasSource::new(streams)),
+        Arc::new(WebappSource::new(network.clone(), store.clone(), judge.clone())),
         Arc::new(NetworkSource::new(bitswap.clone(), judge, finders)),
     ];
+    // This one asks whoever is connected.
+    if !config.strategy.is_private() {
+        sources.push(Arc::new(CasSource::new(streams)));
+    }
     // A relay that is known by its URL answers there as a gateway too.
     let of_relay = |spec: &RelaySpec| match spec {
         RelaySpec::Url(url) => url.parse().ok(),
