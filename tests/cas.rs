@@ -3,6 +3,7 @@
 
 use std::{
     future::poll_fn,
+    slice::from_ref,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -186,7 +187,7 @@ async fn blocks_and_files_are_answered_and_verified() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_frames_nothing_is_understood() {
     let block = raw("a block");
-    let server = server(&[&[block.clone()]], None).await;
+    let server = server(&[from_ref(&block)], None).await;
     let client = network();
     connect(&client, &server, PROTOCOL).await;
     let digest: String = sha256(b"a block").iter().map(|byte| format!("{byte:02x}")).collect();
@@ -279,7 +280,7 @@ async fn requests_that_are_none_end_and_the_server_goes_on() {
     let block = raw("a block");
     let large = noise(MAX_CONTENT + 1, 3);
     let (large_blocks, large_root) = import_bytes(Profile::default(), &large);
-    let server = server(&[&[block.clone()], &large_blocks], None).await;
+    let server = server(&[from_ref(&block), &large_blocks], None).await;
     let client = network();
     connect(&client, &server, PROTOCOL).await;
     for request in [
@@ -310,7 +311,7 @@ async fn a_source_brings_a_file_by_one_request_and_says_what_is_missing() {
     let bytes = noise(2_500_000, 4);
     let (blocks, root) = import_bytes(Profile::default(), &bytes);
     let other = raw("besides");
-    let server = server(&[&blocks, &[other.clone()]], None).await;
+    let server = server(&[&blocks, from_ref(&other)], None).await;
     let client = network();
     let source = CasSource::new(Arc::new(client.clone()));
     assert_eq!(source.kind(), SourceKind::Peers);
@@ -344,7 +345,7 @@ async fn a_source_brings_a_file_by_one_request_and_says_what_is_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_asks_for_what_the_root_does_not_cover() {
     let (root, other, absent) = (raw("the root"), raw("besides"), raw("absent"));
-    let server = server(&[&[root.clone()], &[other.clone()]], None).await;
+    let server = server(&[from_ref(&root), from_ref(&other)], None).await;
     let client = network();
     connect(&client, &server, PROTOCOL).await;
     let source = CasSource::new(Arc::new(client.clone()));
@@ -404,7 +405,7 @@ async fn forwarder() -> (Network, mpsc::Receiver<(PeerId, Request)>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_goes_on_as_far_as_it_may() {
     let block = raw("far away");
-    let far = server(&[&[block.clone()]], None).await;
+    let far = server(&[from_ref(&block)], None).await;
     let (first, mut first_sees) = forwarder().await;
     let (second, mut second_sees) = forwarder().await;
     let client = network();
