@@ -78,6 +78,8 @@ struct State {
     /// What the parts name that are written.
     kept: HashSet<Hash>,
     saving: Option<JoinHandle<Result<(), StoreError>>>,
+    /// Something was not here.
+    fetched: bool,
     whole: bool,
 }
 
@@ -89,8 +91,6 @@ struct Part {
     blocks: Vec<Cid>,
     /// Blocks with links, to be written under their raw CIDs.
     nodes: Vec<Block>,
-    /// Something in it was fetched, not found here.
-    fetched: bool,
 }
 
 impl Downloads {
@@ -103,6 +103,11 @@ impl Downloads {
         let shared = Arc::new(Shared { store, open, partial, scribe });
         task::spawn(scribe::write(Arc::downgrade(&shared), jobs));
         Ok(Self { shared })
+    }
+
+    /// Whether there are parts of `root`.
+    pub(super) fn is_partial(&self, root: &Cid) -> bool {
+        lock(&self.shared.partial).contains(root)
     }
 
     /// The download of `root`, joined or begun.
@@ -125,7 +130,7 @@ impl Downloads {
         }
         open.retain(|_, download| download.strong_count() > 0);
         let part = Part::new(&shared.store);
-        let state = State { part, kept, saving: None, whole: false };
+        let state = State { part, kept, saving: None, fetched: false, whole: false };
         let state = Arc::new(AsyncMutex::new(state));
         let download = Arc::new(Download { root, shared: shared.clone(), state });
         open.insert(root, Arc::downgrade(&download));
@@ -134,13 +139,19 @@ impl Downloads {
 }
 
 impl Download {
-    /// Takes a block in. `stored`: it was found here.
+    /// Takes a block in. `stored`: it was found here; what was not found has to be written, even if a
+    /// part names it: it is damaged then.
     pub(super) async fn put(&self, block: &Block, stored: bool) -> Result<()> {
-        let mut state = self.state.lock().await;
-        if state.whole || state.kept.contains(block.cid().hash()) {
+        // What is here is kept by whatever named it, or is held when the file becomes whole.
+        if stored {
             return Ok(());
         }
-        if let Err(error) = state.part.put(block, stored).await {
+        let mut state = self.state.lock().await;
+        if state.whole {
+            return Ok(());
+        }
+        state.fetched = true;
+        if let Err(error) = state.part.put(block).await {
             // A session that has failed takes nothing more; what it holds must not stay in memory.
             state.part = Part::new(&self.shared.store);
             return Err(error);
@@ -154,7 +165,7 @@ impl Download {
     /// Writes down what has come so far.
     pub(super) async fn keep(&self) -> Result<()> {
         let mut state = self.state.lock().await;
-        if state.part.fetched && !state.whole {
+        if !state.part.blocks.is_empty() && !state.whole {
             self.save(&mut state).await?;
         }
         landed(&mut state).await
@@ -163,7 +174,8 @@ impl Download {
     /// All has come: names the whole. Fails with [`Error::NotFound`] if a block is missing after all.
     pub(super) async fn finish(&self) -> Result<()> {
         let mut state = self.state.lock().await;
-        if state.whole {
+        let nothing_new = !state.fetched && !self.is_partial();
+        if state.whole || nothing_new {
             return Ok(());
         }
         landed(&mut state).await?;
@@ -177,6 +189,10 @@ impl Download {
         written.await.map_err(|_| Error::Closed)??;
         state.whole = true;
         Ok(())
+    }
+
+    fn is_partial(&self) -> bool {
+        lock(&self.shared.partial).contains(&self.root)
     }
 
     /// Puts all nodes of the file into the session, as what they are, and sees that every leaf is here.
@@ -222,7 +238,7 @@ impl Drop for Download {
     fn drop(&mut self) {
         let Some(state) = Arc::get_mut(&mut self.state) else { return };
         let state = state.get_mut();
-        if state.part.fetched && !state.whole {
+        if !state.part.blocks.is_empty() && !state.whole {
             let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
             lock(&self.shared.partial).insert(self.root);
             // With a full queue this part is lost, no more.
@@ -235,16 +251,15 @@ impl Drop for Download {
 impl Part {
     fn new(store: &Store) -> Self {
         let (blocks, nodes) = (Vec::new(), Vec::new());
-        Self { session: store.session(), bytes: 0, blocks, nodes, fetched: false }
+        Self { session: store.session(), bytes: 0, blocks, nodes }
     }
 
-    async fn put(&mut self, block: &Block, stored: bool) -> Result<()> {
+    async fn put(&mut self, block: &Block) -> Result<()> {
         let cid = *block.cid();
         if self.session.contains(&cid) {
             return Ok(());
         }
         self.session.put(block.clone()).await?;
-        self.fetched |= !stored;
         self.bytes += block.data().len();
         let links = cid.codec() == DAG_PB && block.links().is_ok_and(|links| !links.is_empty());
         if links {
