@@ -3,6 +3,7 @@
 //! A [`Peer`] is a cheap handle; its parts run as tasks of their own (the network's event loop, the
 //! tree's owner, the server of the files protocol). Dropping a call's future cancels the call.
 
+mod chunks;
 mod convert;
 mod download;
 mod fetch;
@@ -13,6 +14,7 @@ mod options;
 mod read;
 mod serve;
 mod sources;
+mod telling;
 mod tree;
 
 use std::{
@@ -47,6 +49,8 @@ use crate::{
     error::{Error, Result},
     exchange::{
         bitswap::{Bitswap, PeerTraffic},
+        capabilities::Capabilities,
+        chunks::ChunkDownloads,
         fetch::{FetchRequest, Fetcher},
         webapp::FileList,
     },
@@ -103,6 +107,7 @@ struct Inner {
     network: Network,
     exchange: Exchange,
     downloads: Downloads,
+    chunks: ChunkDownloads,
     flights: fetch::Flights,
     /// Gone once the peer is closed.
     lock: Mutex<Option<Lock>>,
@@ -132,9 +137,14 @@ impl Peer {
         })
         .map_err(convert::start_error)?;
         serve::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;
-        let exchange = sources::start(&network, &store, &relays, config.exchange, None).await?;
-        let downloads = Downloads::new(store.clone()).await?;
+        let exchange = sources::start(&network, &store, &relays, config.exchange).await?;
+        let downloads = Downloads::new(store.clone(), exchange.capabilities.clone()).await?;
+        let kept = chunks::Chunks { store: store.clone(), downloads: downloads.clone() };
+        let chunks = ChunkDownloads::new(exchange.bitswap.clone(), Arc::new(kept));
         network.wait_online(config.relay_wait).await;
+        if let Some(capabilities) = &exchange.capabilities {
+            telling::tell_all(capabilities, &network, &tree, &downloads);
+        }
         let flights = fetch::Flights::default();
         Ok(Self {
             inner: Arc::new(Inner {
@@ -145,6 +155,7 @@ impl Peer {
                 network,
                 exchange,
                 downloads,
+                chunks,
                 flights,
                 lock: Mutex::new(Some(lock)),
             }),
@@ -195,21 +206,31 @@ impl Peer {
         );
         let (session, file) = self.unless_closed(import).await?;
         let entry = Entry { cid: file.cid, tsize: file.tsize, kind: EntryKind::File };
+        let before = self.root();
         let edited = self.inner.tree.edit(Edit::Insert(path, entry), Some(session)).await?;
-        Ok(Stored { file: edited.cid.unwrap_or(file.cid), root: edited.root })
+        let stored = Stored { file: edited.cid.unwrap_or(file.cid), root: edited.root };
+        telling::tell_edit(self.capabilities(), before, &stored);
+        Ok(stored)
     }
 
     /// Makes a directory and its parents; one that is there stays as it is.
     pub async fn create_directory(&self, path: &str) -> Result<Stored> {
         let path = file_path(path)?;
+        let before = self.root();
         let edited = self.inner.tree.edit(Edit::CreateDirectory(path), None).await?;
-        Ok(Stored { file: edited.cid.unwrap_or(edited.root), root: edited.root })
+        let stored = Stored { file: edited.cid.unwrap_or(edited.root), root: edited.root };
+        telling::tell_edit(self.capabilities(), before, &stored);
+        Ok(stored)
     }
 
     /// Removes a file or a whole directory; returns the new root.
     pub async fn remove_file(&self, path: &str) -> Result<Cid> {
         let path = file_path(path)?;
-        Ok(self.inner.tree.edit(Edit::Remove(path), None).await?.root)
+        let before = self.root();
+        let root = self.inner.tree.edit(Edit::Remove(path), None).await?.root;
+        // What was in it is told until the next start: it may stand elsewhere too.
+        telling::tell_edit(self.capabilities(), before, &Stored { file: root, root });
+        Ok(root)
     }
 
     /// The whole tree of `peer`, or of this peer.
@@ -282,6 +303,11 @@ impl Peer {
     /// The fetches of this peer, for protocols that are built on them.
     pub fn fetcher(&self) -> &Fetcher {
         &self.inner.exchange.fetcher
+    }
+
+    /// What peers have told of themselves; `None`: switched off.
+    pub fn capabilities(&self) -> Option<&Capabilities> {
+        self.inner.exchange.capabilities.as_ref()
     }
 
     pub fn bitswap(&self) -> &Bitswap {
