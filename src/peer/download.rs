@@ -32,6 +32,7 @@ use crate::{
         walk::{Leaves, Walk},
     },
     error::{Error, Result},
+    exchange::capabilities::Capabilities,
     platform::task::{self, JoinHandle},
     store::{RootChange, Session, Store, StoreError},
 };
@@ -64,6 +65,7 @@ struct Shared {
     /// The roots of which there are parts.
     partial: Mutex<HashSet<Cid>>,
     scribe: Mutex<mpsc::Sender<Job>>,
+    capabilities: Option<Capabilities>,
 }
 
 /// What has come of one root.
@@ -94,15 +96,23 @@ struct Part {
 }
 
 impl Downloads {
-    pub(super) async fn new(store: Store) -> Result<Self> {
+    /// `capabilities`: what tells others of what has come.
+    pub(super) async fn new(store: Store, capabilities: Option<Capabilities>) -> Result<Self> {
         let parts = store.roots(PARTS).await?;
         let roots = parts.iter().filter_map(|(name, _)| root_of(name)).collect();
         let (scribe, jobs) = mpsc::channel(SCRIBE_QUEUE);
         let (open, partial) = (Mutex::default(), Mutex::new(roots));
         let scribe = Mutex::new(scribe);
-        let shared = Arc::new(Shared { store, open, partial, scribe });
+        let shared = Arc::new(Shared { store, open, partial, scribe, capabilities });
         task::spawn(scribe::write(Arc::downgrade(&shared), jobs));
         Ok(Self { shared })
+    }
+
+    /// All that was fetched, whole or not.
+    pub(super) async fn roots(&self) -> Result<Vec<Cid>> {
+        let mut roots: Vec<Cid> = lock(&self.shared.partial).iter().copied().collect();
+        roots.extend(self.shared.store.roots(WHOLE).await?.into_iter().map(|(_, cid)| cid));
+        Ok(roots)
     }
 
     /// Whether there are parts of `root`.
@@ -228,6 +238,7 @@ impl Download {
         let room = MAX_REMEMBERED.saturating_sub(state.kept.len());
         state.kept.extend(hashes.take(room));
         lock(&self.shared.partial).insert(self.root);
+        self.shared.tell(&self.root);
         let root = self.root;
         state.saving = Some(task::spawn(async move { part.write(&store, root).await }));
         Ok(())
@@ -298,6 +309,14 @@ async fn landed(state: &mut State) -> Result<()> {
     let saved = saving.await;
     state.saving = None;
     Ok(saved.map_err(|_| Error::Closed)??)
+}
+
+impl Shared {
+    fn tell(&self, root: &Cid) {
+        if let Some(capabilities) = &self.capabilities {
+            capabilities.add(root);
+        }
+    }
 }
 
 fn name_of(root: &Cid) -> String {
