@@ -142,7 +142,7 @@ async fn what_is_cancelled_does_not_come() {
     let (a, b) = future::join(Node::listening(), Node::listening()).await;
     b.dial(&a).await;
     let (first, second) = (noise(5000, 7), noise(5000, 8));
-    let cids = [&first, &second].map(|bytes| node::cid_of(bytes));
+    let cids = [&first, &second].map(node::cid_of);
     let mut session = b.session(&[&a]);
     session.want(cids.to_vec()).await;
     let mut no = BTreeSet::new();
