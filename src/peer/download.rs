@@ -9,14 +9,21 @@
 //!
 //! Everybody who fetches the same root puts into the same [`Download`].
 
+mod scribe;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use futures::{StreamExt as _, channel::mpsc, lock::Mutex as AsyncMutex};
+use futures::{
+    SinkExt as _,
+    channel::{mpsc, oneshot},
+    lock::Mutex as AsyncMutex,
+};
 use multihash::Multihash;
 
+use self::scribe::{Job, Whole};
 use super::convert;
 use crate::{
     content::{
@@ -25,6 +32,7 @@ use crate::{
         walk::{Leaves, Walk},
     },
     error::{Error, Result},
+    exchange::capabilities::Capabilities,
     platform::task::{self, JoinHandle},
     store::{RootChange, Session, Store, StoreError},
 };
@@ -34,7 +42,7 @@ const PART_BYTES: usize = 12 << 20;
 /// Most blocks of one part.
 const MAX_PART_BLOCKS: usize = 4096;
 /// Parts of abandoned downloads that wait to be written; further ones are lost.
-const KEEPER_QUEUE: usize = 64;
+const SCRIBE_QUEUE: usize = 64;
 /// Blocks of parts that are remembered, for each download; others are written down once more.
 const MAX_REMEMBERED: usize = 1 << 16;
 /// Nodes read at a time to see that all is there.
@@ -56,10 +64,8 @@ struct Shared {
     open: Mutex<HashMap<Cid, Weak<Download>>>,
     /// The roots of which there are parts.
     partial: Mutex<HashSet<Cid>>,
-    /// Writes the last part of what was abandoned.
-    keeper: Mutex<mpsc::Sender<Abandoned>>,
-    /// Parts are not written while their file becomes whole.
-    turn: Arc<AsyncMutex<()>>,
+    scribe: Mutex<mpsc::Sender<Job>>,
+    capabilities: Option<Capabilities>,
 }
 
 /// What has come of one root.
@@ -74,6 +80,8 @@ struct State {
     /// What the parts name that are written.
     kept: HashSet<Hash>,
     saving: Option<JoinHandle<Result<(), StoreError>>>,
+    /// Something was not here.
+    fetched: bool,
     whole: bool,
 }
 
@@ -85,25 +93,31 @@ struct Part {
     blocks: Vec<Cid>,
     /// Blocks with links, to be written under their raw CIDs.
     nodes: Vec<Block>,
-    /// Something in it was fetched, not found here.
-    fetched: bool,
-}
-
-struct Abandoned {
-    root: Cid,
-    part: Part,
 }
 
 impl Downloads {
-    pub(super) async fn new(store: Store) -> Result<Self> {
+    /// `capabilities`: what tells others of what has come.
+    pub(super) async fn new(store: Store, capabilities: Option<Capabilities>) -> Result<Self> {
         let parts = store.roots(PARTS).await?;
         let roots = parts.iter().filter_map(|(name, _)| root_of(name)).collect();
-        let (keeper, abandoned) = mpsc::channel(KEEPER_QUEUE);
-        let turn = Arc::new(AsyncMutex::new(()));
-        task::spawn(keep_abandoned(store.clone(), turn.clone(), abandoned));
+        let (scribe, jobs) = mpsc::channel(SCRIBE_QUEUE);
         let (open, partial) = (Mutex::default(), Mutex::new(roots));
-        let keeper = Mutex::new(keeper);
-        Ok(Self { shared: Arc::new(Shared { store, open, partial, keeper, turn }) })
+        let scribe = Mutex::new(scribe);
+        let shared = Arc::new(Shared { store, open, partial, scribe, capabilities });
+        task::spawn(scribe::write(Arc::downgrade(&shared), jobs));
+        Ok(Self { shared })
+    }
+
+    /// All that was fetched, whole or not.
+    pub(super) async fn roots(&self) -> Result<Vec<Cid>> {
+        let mut roots: Vec<Cid> = lock(&self.shared.partial).iter().copied().collect();
+        roots.extend(self.shared.store.roots(WHOLE).await?.into_iter().map(|(_, cid)| cid));
+        Ok(roots)
+    }
+
+    /// Whether there are parts of `root`.
+    pub(super) fn is_partial(&self, root: &Cid) -> bool {
+        lock(&self.shared.partial).contains(root)
     }
 
     /// The download of `root`, joined or begun.
@@ -126,7 +140,7 @@ impl Downloads {
         }
         open.retain(|_, download| download.strong_count() > 0);
         let part = Part::new(&shared.store);
-        let state = State { part, kept, saving: None, whole: false };
+        let state = State { part, kept, saving: None, fetched: false, whole: false };
         let state = Arc::new(AsyncMutex::new(state));
         let download = Arc::new(Download { root, shared: shared.clone(), state });
         open.insert(root, Arc::downgrade(&download));
@@ -135,13 +149,19 @@ impl Downloads {
 }
 
 impl Download {
-    /// Takes a block in. `stored`: it was found here.
+    /// Takes a block in. `stored`: it was found here; what was not found has to be written, even if a
+    /// part names it: it is damaged then.
     pub(super) async fn put(&self, block: &Block, stored: bool) -> Result<()> {
-        let mut state = self.state.lock().await;
-        if state.whole || state.kept.contains(block.cid().hash()) {
+        // What is here is kept by whatever named it, or is held when the file becomes whole.
+        if stored {
             return Ok(());
         }
-        if let Err(error) = state.part.put(block, stored).await {
+        let mut state = self.state.lock().await;
+        if state.whole {
+            return Ok(());
+        }
+        state.fetched = true;
+        if let Err(error) = state.part.put(block).await {
             // A session that has failed takes nothing more; what it holds must not stay in memory.
             state.part = Part::new(&self.shared.store);
             return Err(error);
@@ -155,7 +175,7 @@ impl Download {
     /// Writes down what has come so far.
     pub(super) async fn keep(&self) -> Result<()> {
         let mut state = self.state.lock().await;
-        if state.part.fetched && !state.whole {
+        if !state.part.blocks.is_empty() && !state.whole {
             self.save(&mut state).await?;
         }
         landed(&mut state).await
@@ -164,30 +184,25 @@ impl Download {
     /// All has come: names the whole. Fails with [`Error::NotFound`] if a block is missing after all.
     pub(super) async fn finish(&self) -> Result<()> {
         let mut state = self.state.lock().await;
-        if state.whole {
+        let nothing_new = !state.fetched && !self.is_partial();
+        if state.whole || nothing_new {
             return Ok(());
         }
         landed(&mut state).await?;
-        let _turn = self.shared.turn.lock().await;
-        let store = &self.shared.store;
-        let mut part = std::mem::replace(&mut state.part, Part::new(store));
-        self.hold_nodes(&mut part.session, &state.kept).await?;
-        let name = format!("{WHOLE}{}", self.root);
-        let mut changes =
-            vec![RootChange { expected: store.root(&name).await?, name, new: Some(self.root) }];
-        let partial = lock(&self.shared.partial).contains(&self.root);
-        if partial {
-            let parts = store.roots(&parts_of(&self.root)).await?.into_iter();
-            changes.extend(parts.map(|(name, cid)| RootChange {
-                name,
-                expected: Some(cid),
-                new: None,
-            }));
-        }
-        store.commit(vec![part.session], changes).await?;
-        lock(&self.shared.partial).remove(&self.root);
+        let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
+        let mut session = part.session;
+        self.hold_nodes(&mut session, &state.kept).await?;
+        let (reply, written) = oneshot::channel();
+        let whole = Whole { root: self.root, session, reply };
+        let mut scribe = lock(&self.shared.scribe).clone();
+        scribe.send(Job::Whole(whole)).await.map_err(|_| Error::Closed)?;
+        written.await.map_err(|_| Error::Closed)??;
         state.whole = true;
         Ok(())
+    }
+
+    fn is_partial(&self) -> bool {
+        lock(&self.shared.partial).contains(&self.root)
     }
 
     /// Puts all nodes of the file into the session, as what they are, and sees that every leaf is here.
@@ -223,6 +238,7 @@ impl Download {
         let room = MAX_REMEMBERED.saturating_sub(state.kept.len());
         state.kept.extend(hashes.take(room));
         lock(&self.shared.partial).insert(self.root);
+        self.shared.tell(&self.root);
         let root = self.root;
         state.saving = Some(task::spawn(async move { part.write(&store, root).await }));
         Ok(())
@@ -233,11 +249,12 @@ impl Drop for Download {
     fn drop(&mut self) {
         let Some(state) = Arc::get_mut(&mut self.state) else { return };
         let state = state.get_mut();
-        if state.part.fetched && !state.whole {
+        if !state.part.blocks.is_empty() && !state.whole {
             let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
             lock(&self.shared.partial).insert(self.root);
             // With a full queue this part is lost, no more.
-            let _ = lock(&self.shared.keeper).try_send(Abandoned { root: self.root, part });
+            let job = Job::Abandoned { root: self.root, part };
+            let _ = lock(&self.shared.scribe).try_send(job);
         }
     }
 }
@@ -245,16 +262,15 @@ impl Drop for Download {
 impl Part {
     fn new(store: &Store) -> Self {
         let (blocks, nodes) = (Vec::new(), Vec::new());
-        Self { session: store.session(), bytes: 0, blocks, nodes, fetched: false }
+        Self { session: store.session(), bytes: 0, blocks, nodes }
     }
 
-    async fn put(&mut self, block: &Block, stored: bool) -> Result<()> {
+    async fn put(&mut self, block: &Block) -> Result<()> {
         let cid = *block.cid();
         if self.session.contains(&cid) {
             return Ok(());
         }
         self.session.put(block.clone()).await?;
-        self.fetched |= !stored;
         self.bytes += block.data().len();
         let links = cid.codec() == DAG_PB && block.links().is_ok_and(|links| !links.is_empty());
         if links {
@@ -295,20 +311,16 @@ async fn landed(state: &mut State) -> Result<()> {
     Ok(saved.map_err(|_| Error::Closed)??)
 }
 
-async fn keep_abandoned(
-    store: Store,
-    turn: Arc<AsyncMutex<()>>,
-    mut abandoned: mpsc::Receiver<Abandoned>,
-) {
-    while let Some(Abandoned { root, part }) = abandoned.next().await {
-        let _turn = turn.lock().await;
-        // Somebody else may have made it whole.
-        if matches!(store.root(&format!("{WHOLE}{root}")).await, Ok(None))
-            && let Err(error) = part.write(&store, root).await
-        {
-            tracing::debug!(%root, %error, "what was fetched before an abort is lost");
+impl Shared {
+    fn tell(&self, root: &Cid) {
+        if let Some(capabilities) = &self.capabilities {
+            capabilities.add(root);
         }
     }
+}
+
+fn name_of(root: &Cid) -> String {
+    format!("{WHOLE}{root}")
 }
 
 fn parts_of(root: &Cid) -> String {

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::{
     GetOptions, Peer, ProgressSink,
     incoming::{Incoming, OnFull, Reading},
-    read,
+    read::{self, Stored},
 };
 use crate::{
     content::{block::Cid, mime},
@@ -88,17 +88,23 @@ pub(super) async fn get(
 ) -> Result<Content> {
     let store = &peer.inner.store;
     let progress = options.progress.clone();
-    match read::stored(store, cid).await {
-        Ok(Some(content)) => {
+    let absent = match read::look(store, cid).await {
+        Ok(Stored::Whole(content)) => {
             if let (Some(progress), Content::File(file)) = (&progress, &content) {
                 progress.report(file.size, Some(file.size));
             }
+            // All came by in ranges.
+            let downloads = &peer.inner.downloads;
+            if matches!(content, Content::File(_)) && downloads.is_partial(&cid) {
+                downloads.open(cid).await?.finish().await?;
+            }
             return Ok(content);
         }
+        Ok(Stored::Nothing) => true,
         // A damaged block was taken out of the way, and is fetched again.
-        Ok(None) | Err(Error::CorruptBlock { .. }) => {}
+        Ok(Stored::Partly) | Err(Error::CorruptBlock { .. }) => false,
         Err(error) => return Err(error),
-    }
+    };
     let started = Instant::now();
     loop {
         let mut request = options.request(cid, fallback);
@@ -109,7 +115,7 @@ pub(super) async fn get(
                 let _turn = transfers.acquire().await.map_err(|_| Error::Closed)?;
                 request.timeout =
                     request.timeout.map(|after| after.saturating_sub(started.elapsed()));
-                whole(&flying, request, progress).await
+                whole(&flying, request, absent, progress).await
             })?;
         match flight.await {
             // Somebody else's flight did not ask the peer that this caller names, or had less time.
@@ -121,9 +127,18 @@ pub(super) async fn get(
     }
 }
 
-async fn whole(peer: &Peer, request: FetchRequest, progress: Listeners) -> Result<Content> {
+/// `absent`: the root's block is known not to be here.
+async fn whole(
+    peer: &Peer,
+    request: FetchRequest,
+    absent: bool,
+    progress: Listeners,
+) -> Result<Content> {
     let cid = request.root;
     let mut incoming = Incoming::start(peer, request, OnFull::Fail, Arc::new(progress)).await?;
+    if absent {
+        incoming.set_absent(&cid);
+    }
     let root = incoming.block(cid).await?;
     if read::is_directory(&root)? {
         return Ok(Content::Directory(incoming.entries().await?));

@@ -65,6 +65,11 @@ impl Incoming {
         self.root
     }
 
+    /// It was looked for a moment ago, and is not stored here.
+    pub(super) fn set_absent(&mut self, cid: &Cid) {
+        self.fetch.set_absent(cid);
+    }
+
     /// One block.
     pub(super) async fn block(&mut self, cid: Cid) -> Result<Block> {
         let mut found = None;

@@ -238,7 +238,8 @@ impl Server {
     fn take_turn(&self, cid: Cid) -> Option<Turn<'_>> {
         let mut running = self.passed_on.lock().unwrap_or_else(PoisonError::into_inner);
         let free = running.len() < MAX_FORWARDS;
-        (free && running.insert(cid)).then_some(Turn { of: &self.passed_on, cid })
+        // Made only if it is one: its drop ends the turn.
+        (free && running.insert(cid)).then(|| Turn { of: &self.passed_on, cid })
     }
 }
 

@@ -20,7 +20,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::seeder::Seeder;
-use crate::platform::time::Duration;
+use crate::{content::block::MAX_BLOCK, platform::time::Duration};
 
 /// Attempts of a seeder at a chunk.
 pub const ATTEMPTS: u32 = 3;
@@ -158,7 +158,7 @@ impl Coordinator {
         if chunk >= MAX_CHUNKS {
             return None;
         }
-        let size = size.max(1);
+        let size = size.clamp(1, MAX_BLOCK as u64);
         self.chunks.push(Chunk { size, done: stored, moved: false, failed_at: Vec::new() });
         if stored {
             self.actions.push_back(Action::Done { chunk });

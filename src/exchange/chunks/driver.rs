@@ -1,6 +1,10 @@
 //! Runs a [`Coordinator`] over Bitswap, HTTP and a store: one task for each download. Each seeder has
 //! a Bitswap session of its own that asks nobody else.
 
+mod act;
+mod plan;
+mod tell;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     future::poll_fn,
@@ -9,41 +13,34 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{
-    FutureExt as _, StreamExt as _,
-    future::{AbortHandle, abortable},
-    stream::FuturesUnordered,
-};
+use futures::{FutureExt as _, StreamExt as _, future::AbortHandle, stream::FuturesUnordered};
 use multihash::Multihash;
 use tokio::sync::mpsc;
 
+use self::tell::Told;
 use super::{
     ChunkKeeper, Control, DownloadEnd, Seeder,
-    coordinator::{ATTEMPTS, Action, ChunkId, Coordinator, Failure, Outcome, SeederId, Via},
-    events::{ChunkEvent, EventSender},
-    http::HttpChunk,
+    coordinator::{ChunkId, Coordinator, Failure, Outcome, SeederId},
+    events::EventSender,
     outline::{Outline, OutlineError},
 };
 use crate::{
     content::block::{Block, Cid},
     error::{Error, Result},
     exchange::bitswap::{Bitswap, Session, SessionEvent},
+    network::NetworkError,
     platform::{
         BoxFuture,
         time::{Duration, Instant, sleep},
     },
 };
 
-/// Chunks whose presence is looked up at a time.
-const LOOK_UP: usize = 1024;
 /// Blocks on their way into the store; while there are as many, none is taken from the network.
 const MAX_KEEPING: usize = 16;
 /// Pieces of HTTP answers that are told about and not yet heard; further ones are not told.
 const PROGRESS_QUEUE: usize = 64;
 /// The longest wait without a deadline.
 const IDLE: Duration = Duration::from_secs(3600);
-/// Characters of a reason that are told.
-const MAX_REASON: usize = 200;
 
 /// One download.
 pub(super) struct Run {
@@ -82,20 +79,6 @@ struct Unit {
     range: Option<Range<u64>>,
 }
 
-/// Something to tell about each place of a unit.
-struct Told {
-    unit: ChunkId,
-    what: What,
-    /// Places told already.
-    from: usize,
-}
-
-enum What {
-    Started(SeederId),
-    Complete,
-    Failed(String),
-}
-
 enum Next {
     Control,
     Tick,
@@ -116,7 +99,10 @@ impl Run {
     ) -> Result<Self> {
         let mut sessions = Vec::with_capacity(seeders.len());
         for seeder in &seeders {
-            let session = bitswap.session().map_err(|_| Error::Closed)?;
+            let session = bitswap.session().map_err(|error| match error {
+                NetworkError::TooMany { .. } => Error::Busy { what: "Bitswap sessions" },
+                _ => Error::Closed,
+            })?;
             session.providers_only(true);
             session.add_provider(seeder.peer, 1.0);
             sessions.push(session);
@@ -144,78 +130,6 @@ impl Run {
 
     pub(super) fn file_hash(&self) -> &str {
         &self.names.0
-    }
-
-    /// Gets one chunk.
-    pub(super) async fn chunk(
-        &mut self,
-        keeper: &Arc<dyn ChunkKeeper>,
-        cid: Cid,
-        index: u32,
-        range: Option<Range<u64>>,
-    ) -> Result<DownloadEnd> {
-        let size = range.as_ref().map_or(1 << 20, |range| range.end.saturating_sub(range.start));
-        let unit = Unit { cid, size, indexes: vec![index], range };
-        let stored = Block::inline(&cid).is_some() || keeper.has_many(vec![cid]).await? == [true];
-        self.add(unit, stored)?;
-        self.settle(keeper, cid).await
-    }
-
-    /// Gets all of a file.
-    pub(super) async fn file(
-        &mut self,
-        keeper: &Arc<dyn ChunkKeeper>,
-        root: Cid,
-    ) -> Result<DownloadEnd> {
-        self.outline = Some(Outline::new(root));
-        while let Some(outline) = self.outline.as_mut().filter(|outline| !outline.is_done()) {
-            for (cid, size) in outline.wants() {
-                match keeper.get(cid).await? {
-                    Some(block) => self.supply(&block)?,
-                    None => {
-                        self.add(Unit { cid, size, indexes: Vec::new(), range: None }, false)?
-                    }
-                }
-            }
-            if let DownloadEnd::Cancelled = self.settle(keeper, root).await? {
-                return Ok(DownloadEnd::Cancelled);
-            }
-        }
-        let leaves = self.outline.take().map_or(Ok(Vec::new()), |outline| outline.leaves());
-        let mut chunks: Vec<Unit> = Vec::new();
-        let mut places: HashMap<Multihash<64>, usize> = HashMap::new();
-        for (index, leaf) in (0u32..).zip(leaves.map_err(|error| bad_file(root, &error))?) {
-            let place = *places.entry(*leaf.cid.hash()).or_insert(chunks.len());
-            match chunks.get_mut(place) {
-                Some(chunk) => chunk.indexes.push(index),
-                None => {
-                    let (cid, size, range) = (leaf.cid, leaf.size, leaf.range);
-                    chunks.push(Unit { cid, size, indexes: vec![index], range });
-                }
-            }
-        }
-        drop(places);
-        let mut chunks = chunks.into_iter().peekable();
-        while chunks.peek().is_some() {
-            let some: Vec<Unit> = chunks.by_ref().take(LOOK_UP).collect();
-            let stored = keeper.has_many(some.iter().map(|chunk| chunk.cid).collect()).await?;
-            for (unit, stored) in some.into_iter().zip(stored) {
-                let stored = stored || Block::inline(&unit.cid).is_some();
-                self.add(unit, stored)?;
-            }
-        }
-        self.settle(keeper, root).await
-    }
-
-    fn add(&mut self, unit: Unit, stored: bool) -> Result<()> {
-        let hash = *unit.cid.hash();
-        let reason = || Error::BadContent { cid: unit.cid, reason: "too many chunks".to_owned() };
-        let chunk = self.coordinator.add(unit.size, stored).ok_or_else(reason)?;
-        if !stored {
-            self.by_hash.insert(hash, chunk);
-        }
-        self.units.push(unit);
-        Ok(())
     }
 
     /// Goes on until all that was added is stored, or cannot be had.
@@ -320,118 +234,6 @@ impl Run {
         }
     }
 
-    /// Does what the coordinator says.
-    fn act(&mut self) {
-        while let Some(action) = self.coordinator.next_action() {
-            match action {
-                Action::Begin { chunk, seeder } => self.note(chunk, What::Started(seeder)),
-                // It has come already and is on its way into the store.
-                Action::Ask { chunk, .. } if self.being_kept.contains(&chunk) => {}
-                Action::Ask { chunk, seeder, via: Via::Bitswap } => {
-                    if let (Some(unit), Some(session)) = self.of(chunk, seeder) {
-                        session.request(&[unit.cid]);
-                    }
-                }
-                Action::Ask { chunk, seeder, via: Via::Http } => self.fetch(chunk, seeder),
-                Action::Stop { chunk, seeder } => {
-                    if let (Some(unit), Some(session)) = self.of(chunk, seeder) {
-                        session.withdraw(&[unit.cid]);
-                    }
-                    if let Some(fetch) = self.fetching.remove(&chunk) {
-                        fetch.abort();
-                    }
-                }
-                Action::GaveUp { chunk, seeder, reason } => {
-                    let peer = self.seeders.get(seeder).map(|seeder| seeder.peer.to_string());
-                    let peer = peer.unwrap_or_default();
-                    let reason = format!("peer {peer}, {ATTEMPTS} attempts: {reason}");
-                    self.note(chunk, What::Failed(reason));
-                }
-                Action::Done { chunk } => {
-                    if let Some(unit) = self.units.get(chunk)
-                        && self.by_hash.get(unit.cid.hash()) == Some(&chunk)
-                    {
-                        self.by_hash.remove(unit.cid.hash());
-                    }
-                    self.note(chunk, What::Complete);
-                }
-            }
-        }
-    }
-
-    fn of(&self, chunk: ChunkId, seeder: SeederId) -> (Option<&Unit>, Option<&Session>) {
-        (self.units.get(chunk), self.sessions.get(seeder))
-    }
-
-    fn fetch(&mut self, chunk: ChunkId, seeder: SeederId) {
-        let (Some(unit), Some(from)) = (self.units.get(chunk), self.seeders.get(seeder)) else {
-            return;
-        };
-        let url = from.http_url.as_deref().unwrap_or_default();
-        let (cid, pieces) = (unit.cid, self.pieces.0.clone());
-        let planned = HttpChunk::new(url, &cid, unit.range.as_ref());
-        let (work, abort) = abortable(async move {
-            let plan = planned.map_err(|reason| Failure::Attempt(reason.to_owned()))?;
-            plan.fetch(cid, |bytes| {
-                // What finds no room is told with the next piece.
-                let _ = pieces.try_send((chunk, seeder, bytes));
-            })
-            .await
-        });
-        self.fetching.insert(chunk, abort);
-        self.http.push(Box::pin(work.map(move |fetched| {
-            let fetched = fetched.ok().map(|result| result.map_err(shortened));
-            (chunk, seeder, fetched)
-        })));
-    }
-
-    fn arrived(
-        &mut self,
-        keeper: &Arc<dyn ChunkKeeper>,
-        seeder: SeederId,
-        block: Block,
-    ) -> Result<()> {
-        let Some(&chunk) = self.by_hash.get(block.cid().hash()) else { return Ok(()) };
-        let Some(unit) = self.units.get_mut(chunk) else { return Ok(()) };
-        if self.being_kept.contains(&chunk) {
-            return Ok(());
-        }
-        let len = block.data().len() as u64;
-        unit.size = len;
-        let (cid, is_node) = (unit.cid, unit.indexes.is_empty());
-        if is_node {
-            self.supply(&block)?;
-        } else if block.links().is_ok_and(|links| !links.is_empty()) {
-            let reason = "it has links where its file's nodes announce a leaf".to_owned();
-            return Err(Error::BadContent { cid, reason });
-        }
-        self.progress(chunk, len);
-        self.being_kept.push(chunk);
-        let keeping = keeper.keep(block);
-        self.keeping.push(Box::pin(keeping.map(move |kept| (chunk, seeder, kept))));
-        Ok(())
-    }
-
-    fn supply(&mut self, block: &Block) -> Result<()> {
-        let Some(outline) = &mut self.outline else { return Ok(()) };
-        outline.supply(block).map_err(|error| bad_file(*block.cid(), &error))
-    }
-
-    fn exhausted(&mut self, seeder: SeederId, cids: Vec<Cid>) {
-        if let Some(session) = self.sessions.get(seeder) {
-            session.withdraw(&cids);
-        }
-        let now = self.now();
-        for cid in cids {
-            let Some(&chunk) = self.by_hash.get(cid.hash()) else { continue };
-            // A fetch by HTTP is another attempt than the one that failed.
-            if !self.fetching.contains_key(&chunk) && !self.being_kept.contains(&chunk) {
-                let why = "it does not have it by Bitswap or cannot be reached".to_owned();
-                self.coordinator.failed(chunk, seeder, Failure::Attempt(why), now);
-            }
-        }
-    }
-
     fn obey(&mut self) {
         let (wish, now) = (self.control.wish(), self.now());
         if wish.cancelled {
@@ -439,58 +241,6 @@ impl Run {
         } else if wish.paused != self.coordinator.is_paused() {
             if wish.paused { self.coordinator.pause(now) } else { self.coordinator.resume(now) }
         }
-    }
-
-    fn progress(&self, chunk: ChunkId, bytes_received: u64) {
-        let Some(unit) = self.units.get(chunk) else { return };
-        if let Some(&chunk_index) = unit.indexes.first() {
-            let (file_hash, total_bytes) = (self.names.0.clone(), unit.size.max(bytes_received));
-            let event =
-                ChunkEvent::Progress { file_hash, chunk_index, bytes_received, total_bytes };
-            self.events.send(event);
-        }
-    }
-
-    fn note(&mut self, unit: ChunkId, what: What) {
-        self.untold.push_back(Told { unit, what, from: 0 });
-    }
-
-    /// Tells what there is room for.
-    fn tell(&mut self) {
-        while let Some(told) = self.untold.front_mut() {
-            let unit = self.units.get(told.unit);
-            let index = unit.and_then(|unit| Some((unit.cid, *unit.indexes.get(told.from)?)));
-            let Some((cid, chunk_index)) = index else {
-                self.untold.pop_front();
-                continue;
-            };
-            if !self.events.has_room() {
-                return;
-            }
-            told.from += 1;
-            let (file_hash, path) = self.names.clone();
-            let event = match &told.what {
-                What::Started(seeder) => {
-                    let Some(seeder) = self.seeders.get(*seeder) else { continue };
-                    ChunkEvent::Started { file_hash, chunk_index, cid, peer: seeder.peer }
-                }
-                What::Complete => ChunkEvent::Complete { file_hash, chunk_index, path },
-                What::Failed(error) => {
-                    ChunkEvent::Failed { file_hash, chunk_index, error: error.clone() }
-                }
-            };
-            self.events.send(event);
-        }
-    }
-
-    fn not_found(&self, root: Cid, chunk: ChunkId, reasons: &[(SeederId, String)]) -> Error {
-        let what = match self.units.get(chunk) {
-            Some(unit) if unit.cid != root => format!("block {} of {root}", unit.cid),
-            _ => format!("block {root}"),
-        };
-        let peer = |id: SeederId| self.seeders.get(id).map(|seeder| seeder.peer.to_string());
-        let asked = reasons.iter().filter_map(|(id, why)| Some(format!("{}: {why}", peer(*id)?)));
-        Error::NotFound { what, asked: asked.collect() }
     }
 
     fn now(&self) -> Duration {
@@ -506,13 +256,4 @@ impl Drop for Run {
 
 fn bad_file(cid: Cid, error: &OutlineError) -> Error {
     Error::BadContent { cid, reason: error.to_string() }
-}
-
-/// What servers say may be long.
-fn shortened(failure: Failure) -> Failure {
-    let cut = |text: String| text.chars().take(MAX_REASON).collect();
-    match failure {
-        Failure::Attempt(reason) => Failure::Attempt(cut(reason)),
-        Failure::Url(reason) => Failure::Url(cut(reason)),
-    }
 }

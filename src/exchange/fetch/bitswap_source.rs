@@ -212,18 +212,17 @@ impl Asking {
         SourceEvent::Missing { cids: cids.into_iter().collect(), reason: self.reason() }
     }
 
+    /// Empty: there was nobody to ask.
     fn reason(&self) -> String {
-        let mut said = Vec::new();
-        if !self.finders.is_empty() && self.tried.is_empty() {
-            said.push("no provider was found".to_owned());
-        } else if self.finders.is_empty() {
-            said.push(match self.connected {
-                0 => "none is connected that speaks Bitswap".to_owned(),
-                1 => "1 was asked".to_owned(),
-                n => format!("{n} were asked"),
-            });
-        }
-        said.extend(self.providers.iter().take(MAX_NAMED).map(|peer| format!("{peer} has it not")));
+        let mut said = match (self.finders.is_empty(), self.connected) {
+            (true, 0) => Vec::new(),
+            (true, 1) => vec!["1 does not have it".to_owned()],
+            (true, n) => vec![format!("{n} do not have it")],
+            (false, _) if self.tried.is_empty() => vec!["no provider was found".to_owned()],
+            (false, _) => Vec::new(),
+        };
+        let asked = self.providers.iter().take(MAX_NAMED);
+        said.extend(asked.map(|peer| format!("{peer} does not have it")));
         said.extend(self.said.iter().cloned());
         said.join("; ")
     }

@@ -62,6 +62,11 @@ impl Local {
         self.foreseen.extend(cids.into_iter().take(room));
     }
 
+    /// It was looked for a moment ago, and is not here.
+    pub fn set_absent(&mut self, cid: &Cid) {
+        self.absent.insert(*cid.hash());
+    }
+
     /// A block has come, so it may be stored from now on.
     pub fn arrived(&mut self, cid: &Cid) {
         self.absent.remove(cid.hash());

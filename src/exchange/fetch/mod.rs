@@ -6,6 +6,7 @@
 mod bitswap_source;
 pub mod chain;
 mod driven;
+mod driver;
 mod fetcher;
 mod finders;
 mod local;
@@ -18,7 +19,8 @@ mod webapp_source;
 
 pub use self::{
     bitswap_source::{BitswapSource, NetworkSource},
-    fetcher::{Fetch, FetchError, Fetched, Fetcher, Wrong},
+    driver::Fetch,
+    fetcher::{FetchError, Fetched, Fetcher, Wrong},
     finders::{DhtProviders, RouterProviders},
     metrics::{MAX_TRUST, Metrics, PeerMetrics},
     peers::{FindProviders, Judge, LikelyHolders},

@@ -101,7 +101,8 @@ pub trait SourceSession: MaybeSend {
 pub enum SourceEvent {
     /// A verified block, asked for or (from a CAR) about to be.
     Block { block: Block, from: Option<PeerId> },
-    /// These cannot be had here, for this reason. A source may bring one later all the same.
+    /// These cannot be had here, for this reason; an empty one: there was nobody to ask, which is not
+    /// worth a word to the caller. A source may bring one later all the same.
     Missing { cids: Vec<Cid>, reason: String },
     /// The source as a whole is of no use to this fetch.
     Failed { reason: String },

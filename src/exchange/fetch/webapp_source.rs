@@ -14,6 +14,7 @@ use libp2p::PeerId;
 
 use super::{
     driven::{Driven, Events, Mailbox, Orders},
+    peers::Judge,
     reach::{reach, speaks},
     source::{FetchRequest, Source, SourceEvent, SourceKind, SourceSession},
 };
@@ -32,11 +33,12 @@ const READ_BACK: usize = 16;
 pub struct WebappSource {
     network: Network,
     store: Store,
+    judge: Judge,
 }
 
 impl WebappSource {
-    pub fn new(network: Network, store: Store) -> Self {
-        Self { network, store }
+    pub fn new(network: Network, store: Store, judge: Judge) -> Self {
+        Self { network, store, judge }
     }
 }
 
@@ -53,6 +55,7 @@ impl Source for WebappSource {
         let peers = Peers {
             network: self.network.clone(),
             store: self.store.clone(),
+            judge: self.judge.clone(),
             fallback: request.fallback,
         };
         let root = request.root;
@@ -167,12 +170,13 @@ fn take(wanted: &mut BTreeSet<Cid>, orders: Orders) {
 struct Peers {
     network: Network,
     store: Store,
+    judge: Judge,
     fallback: Option<PeerId>,
 }
 
 /// Why nothing was fetched.
 enum Refusal {
-    /// Who was asked, and what each said.
+    /// Who was asked, and what each said; empty: there was nobody to ask.
     Nobody(String),
     /// The fault is here.
     Broken(Error),
@@ -209,9 +213,6 @@ impl Peers {
                 Err(error) => said.push(format!("{peer}: {error}")),
             }
         }
-        if said.is_empty() {
-            said.push("none is connected that speaks nothing better".to_owned());
-        }
         Err(Refusal::Nobody(said.join("; ")))
     }
 
@@ -221,6 +222,7 @@ impl Peers {
             speaks(info, webapp::PROTOCOL)
                 && !speaks(info, BITSWAP)
                 && Some(info.id) != self.fallback
+                && self.judge.may_ask(&info.id)
         });
         fit.map(|info| info.id).take(MAX_ASKED).collect()
     }
