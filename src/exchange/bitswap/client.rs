@@ -24,13 +24,14 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use cid::{Cid, multihash::Multihash};
 use libp2p::PeerId;
 
 use self::{peer::Peer, session::Session};
 use super::message::{Presence, WantEntry, WantKind};
+use crate::boxmap::BoxMap;
 use crate::{content::block::Block, platform::time::Duration};
 
 pub use peer::PeerStats;
@@ -98,10 +99,10 @@ type Hash = Multihash<64>;
 #[derive(Debug, Default)]
 pub struct Client {
     config: ClientConfig,
-    sessions: BTreeMap<SessionId, Session>,
+    sessions: BoxMap<SessionId, Session>,
     opened: u64,
-    peers: BTreeMap<PeerId, Peer>,
-    wants: BTreeMap<Hash, Want>,
+    peers: BoxMap<PeerId, Peer>,
+    wants: BoxMap<Hash, Want>,
     actions: VecDeque<Action>,
     /// Peers with something to be told.
     talking: BTreeSet<PeerId>,

@@ -13,13 +13,14 @@ mod ledger;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use cid::Cid;
 use libp2p::PeerId;
 
 use self::ledger::{Hash, Ledger, Place, Want};
 use super::message::{Message, Presence, RawBlock, WantEntry, WantKind, presence_len};
+use crate::boxmap::BoxMap;
 use crate::content::block::{Block, MAX_BLOCK};
 
 /// Wants kept of one peer (what Kubo keeps); beyond, the least useful is dropped.
@@ -47,7 +48,7 @@ const LOOKUP_COST: u64 = 256;
 /// The wantlists of the peers and what they were given.
 #[derive(Debug, Default)]
 pub struct Server {
-    ledgers: BTreeMap<PeerId, Ledger>,
+    ledgers: BoxMap<PeerId, Ledger>,
     /// Whose wants are being looked up or wait for the block.
     watched: HashMap<Hash, BTreeSet<PeerId>>,
     total: usize,

@@ -1,8 +1,7 @@
 //! What the client knows of a connected peer: what it owes, how fast it delivers, how it behaves.
 
-use std::collections::BTreeMap;
-
 use super::{Hash, MAX_BREACHES, WantEntry, WantKind};
+use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
 
 /// Blocks asked of a peer at a time before its rate is known, and what the allowance grows from.
@@ -51,7 +50,7 @@ pub struct PeerStats {
 #[derive(Debug)]
 pub(super) struct Peer {
     /// What it owes an answer for.
-    pub asked: BTreeMap<Hash, Ask>,
+    pub asked: BoxMap<Hash, Ask>,
     /// Of these, blocks.
     pub owed: usize,
     pub breaches: u32,
@@ -89,7 +88,7 @@ pub(super) struct Ask {
 impl Peer {
     pub fn new(now: Duration) -> Self {
         Self {
-            asked: BTreeMap::new(),
+            asked: BoxMap::new(),
             owed: 0,
             breaches: 0,
             stats: PeerStats::default(),

@@ -1,6 +1,7 @@
 //! One fetch: what it wants, and what it knows of the peers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::boxmap::BoxMap;
+use std::collections::{BTreeSet, VecDeque};
 
 use libp2p::PeerId;
 
@@ -16,7 +17,7 @@ pub(super) struct Session {
     pub wanted: BTreeSet<Hash>,
     /// Wants that nobody was asked for; may name some that are no longer wanted.
     pub queue: VecDeque<Hash>,
-    pub peers: BTreeMap<PeerId, Role>,
+    pub peers: BoxMap<PeerId, Role>,
     pub providers_only: bool,
     /// Blocks asked for so far.
     pub asked: u64,
@@ -45,7 +46,7 @@ impl Default for Session {
         Self {
             wanted: BTreeSet::new(),
             queue: VecDeque::new(),
-            peers: BTreeMap::new(),
+            peers: BoxMap::new(),
             providers_only: false,
             asked: 0,
             block_size: FIRST_SIZE,
