@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{
@@ -48,14 +49,15 @@ pub fn transport(
     Ok(TransportTimeout::new(either, timeout).boxed())
 }
 
-/// Noise and yamux over a transport of bytes.
+/// Noise and yamux over a transport of bytes. Its type is forgotten first: the layers above are large,
+/// and one copy of them in the package is enough.
 pub(super) fn secure<T>(
     transport: T,
     keypair: &Keypair,
 ) -> Result<PeerTransport, TransportSetupError>
 where
     T: Transport + Send + Unpin + 'static,
-    T::Output: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + 'static,
     T::Error: Send + Sync + 'static,
     T::Dial: Send + 'static,
     T::ListenerUpgrade: Send + 'static,
@@ -65,8 +67,16 @@ where
     // us hold.
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(MAX_STREAMS_PER_CONNECTION);
+    let transport = transport.map(|bytes, _| Box::pin(bytes) as Duplex).boxed();
     Ok(transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
 }
+
+/// A connection of bytes, whatever carries them.
+type Duplex = Pin<Box<dyn ReadWrite + Send>>;
+
+trait ReadWrite: AsyncRead + AsyncWrite {}
+
+impl<T: AsyncRead + AsyncWrite> ReadWrite for T {}
 
 /// Lets through only the addresses of these carriers.
 #[derive(Debug)]

@@ -1,6 +1,5 @@
 //! The DHT of a relay: what one peer announces another finds, and can dial.
 
-use futures::StreamExt as _;
 use tabpeer::{network::NetworkError, platform::time};
 
 use crate::{
@@ -28,7 +27,7 @@ async fn what_is_announced_is_found_and_fetched() {
     let found = async {
         loop {
             let mut providers = b.network.providers(key.clone(), 5).await.expect("asks");
-            if let Some(provider) = StreamExt::next(&mut providers).await {
+            if let Some(provider) = providers.next().await {
                 return provider;
             }
         }
