@@ -5,7 +5,7 @@
 
 mod convert;
 mod fetch;
-mod import;
+pub mod import;
 mod read;
 mod serve;
 mod tree;

@@ -8,20 +8,26 @@ use libp2p::multiaddr::Multiaddr;
 use tabpeer_relay::RelayConfig;
 use tabpeer_relay::config::ConfigError;
 
+use crate::command::Command;
+
 /// The relay that browser peers of tabpeer meet at.
 ///
 /// Without any option it listens on TCP 4001, QUIC 4001/udp, WebSocket 4002 and WebTransport 4003/udp, and serves its
 /// signed record at http://HOST:4080/.well-known/tabpeer.json. When it is ready it prints one line of JSON to stdout
-/// with its peer id and addresses; logs go to stderr (RUST_LOG chooses which). SIGINT and SIGTERM stop it.
+/// with its peer id and addresses; logs go to stderr (RUST_LOG chooses which). SIGINT and SIGTERM stop it. What was given
+/// to `tabpeer-relay add` it serves by Bitswap and at http://HOST:4080/ipfs/CID, to clients that verify what they get.
 #[derive(Debug, Parser)]
 #[command(name = "tabpeer-relay", version)]
 pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Read settings from this TOML file.
-    #[arg(long, value_name = "FILE", env = "TABPEER_RELAY_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "TABPEER_RELAY_CONFIG", global = true)]
     config: Option<PathBuf>,
 
-    /// Keep the identity key in this folder [default: ~/.local/share/tabpeer-relay].
-    #[arg(long, value_name = "DIR", env = "TABPEER_RELAY_DATA_DIR")]
+    /// Keep the identity key and the store in this folder [default: ~/.local/share/tabpeer-relay].
+    #[arg(long, value_name = "DIR", env = "TABPEER_RELAY_DATA_DIR", global = true)]
     data_dir: Option<PathBuf>,
 
     /// Listen here instead, e.g. /ip4/0.0.0.0/tcp/4002/ws; may be repeated, or separated by commas.
@@ -70,8 +76,18 @@ pub struct Arguments {
     #[arg(long, value_name = "PROTOCOL", env = "TABPEER_RELAY_DHT_PROTOCOL")]
     dht_protocol: Option<String>,
 
+    /// Most bytes of content to keep; 0 is as much as the disk holds [default: 0].
+    #[arg(long, value_name = "BYTES", env = "TABPEER_RELAY_STORE_MAX_BYTES")]
+    store_max_bytes: Option<u64>,
+
     /// How logs are written to stderr.
-    #[arg(long, value_name = "FORMAT", env = "TABPEER_RELAY_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "TABPEER_RELAY_LOG_FORMAT",
+        default_value = "text",
+        global = true
+    )]
     pub log_format: LogFormat,
 }
 
@@ -105,6 +121,7 @@ impl Arguments {
         replace(&mut config.circuits.max_circuits, self.max_circuits);
         replace(&mut config.connections.max, self.max_connections);
         replace(&mut config.dht.protocol, self.dht_protocol);
+        replace(&mut config.store.max_bytes, self.store_max_bytes);
         Ok(config)
     }
 }

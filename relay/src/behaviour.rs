@@ -14,6 +14,7 @@ use libp2p::{
     PeerId, StreamProtocol, Swarm, connection_limits, gossipsub, identify, kad, noise, ping, quic,
     relay, tcp, yamux,
 };
+use tabpeer::network::streams;
 
 use crate::config::{CircuitConfig, DhtConfig, GossipsubConfig, RelayConfig};
 use crate::record_store::BoundedStore;
@@ -43,6 +44,8 @@ pub struct Behaviour {
     ping: ping::Behaviour,
     pub kad: Toggle<kad::Behaviour<BoundedStore>>,
     gossipsub: Toggle<gossipsub::Behaviour>,
+    /// Of the exchange protocols, which run beside the swarm.
+    pub streams: streams::Behaviour,
 }
 
 /// The swarm, not yet listening. `clock` tells the certificates of WebTransport the time.
@@ -66,6 +69,12 @@ pub fn features(config: &RelayConfig) -> Vec<&'static str> {
     }
     if config.gossipsub.enabled {
         features.push("gossipsub");
+    }
+    if config.store.enabled {
+        features.push("bitswap");
+        if config.gateway.enabled {
+            features.push("gateway");
+        }
     }
     features
 }
@@ -131,6 +140,7 @@ fn behaviour(identity: &Keypair, config: &RelayConfig) -> Result<Behaviour, Rela
         ping: ping::Behaviour::default(),
         kad: dht(peer, &config.dht)?.into(),
         gossipsub: pubsub(identity, &config.gossipsub)?.into(),
+        streams: streams::Behaviour::default(),
     })
 }
 

@@ -39,6 +39,8 @@ pub struct RelayConfig {
     pub dht: DhtConfig,
     pub gossipsub: GossipsubConfig,
     pub connections: ConnectionConfig,
+    pub store: StoreConfig,
+    pub gateway: GatewayConfig,
 }
 
 /// The web server.
@@ -100,6 +102,30 @@ pub struct ConnectionConfig {
     pub idle_seconds: u64,
 }
 
+/// The content that the relay keeps and serves.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    pub enabled: bool,
+    /// The folder of the store's file; `store` in the data directory by default.
+    pub path: Option<PathBuf>,
+    /// Most bytes of blocks and their keys; 0 is as much as the disk holds.
+    pub max_bytes: u64,
+}
+
+/// The trustless gateway, `/ipfs/CID` of the web server. There is none without a store.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayConfig {
+    pub enabled: bool,
+    /// Asks connected peers for blocks that are not in the store.
+    pub fetch_from_peers: bool,
+    /// How long they are asked for one block.
+    pub fetch_seconds: u64,
+    /// Responses at once.
+    pub max_requests: usize,
+}
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -133,6 +159,8 @@ impl Default for RelayConfig {
             dht: DhtConfig::default(),
             gossipsub: GossipsubConfig::default(),
             connections: ConnectionConfig::default(),
+            store: StoreConfig::default(),
+            gateway: GatewayConfig::default(),
         }
     }
 }
@@ -184,6 +212,18 @@ impl Default for GossipsubConfig {
 impl Default for ConnectionConfig {
     fn default() -> Self {
         Self { max: 4096, max_pending: 512, max_per_peer: 16, idle_seconds: 300 }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { enabled: true, path: None, max_bytes: 0 }
+    }
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self { enabled: true, fetch_from_peers: false, fetch_seconds: 20, max_requests: 256 }
     }
 }
 
@@ -291,7 +331,18 @@ impl RelayConfig {
         )?;
         check(self.connections.max > 0, "connections.max", "must be at least 1")?;
         check(self.connections.max_pending > 0, "connections.max_pending", "must be at least 1")?;
-        check(self.connections.max_per_peer > 0, "connections.max_per_peer", "must be at least 1")
+        check(self.connections.max_per_peer > 0, "connections.max_per_peer", "must be at least 1")?;
+        check(
+            (1..=300).contains(&self.gateway.fetch_seconds),
+            "gateway.fetch_seconds",
+            "must be between 1 and 300",
+        )?;
+        check(self.gateway.max_requests > 0, "gateway.max_requests", "must be at least 1")
+    }
+
+    /// The folder of the store's file.
+    pub fn store_path(&self) -> PathBuf {
+        self.store.path.clone().unwrap_or_else(|| self.data_dir.join("store"))
     }
 
     pub(crate) fn idle_timeout(&self) -> Duration {

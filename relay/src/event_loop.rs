@@ -1,19 +1,24 @@
-//! The one task that owns the swarm: it listens, keeps the announced addresses true and answers nothing else; the
-//! protocols run inside of the behaviours.
+//! The one task that owns the swarm: it listens, keeps the announced addresses true, opens streams for the exchange
+//! protocols and says who is connected; the other protocols run inside of the behaviours.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::{Multiaddr, Protocol};
 use libp2p::swarm::SwarmEvent;
-use libp2p::{PeerId, Swarm, identify, kad};
+use libp2p::{PeerId, Swarm, identify, kad, ping};
 use socket2::{Domain, Socket, Type};
-use tokio::sync::{oneshot, watch};
+use tabpeer::network::NetworkError;
+use tabpeer::network::connections::Connections;
+use tabpeer::network::peers::Peers;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::behaviour::{Behaviour, BehaviourEvent};
+use crate::streams::{Command, RelayStreams};
 use crate::{RelayError, addresses};
 
 /// A listener knows its first address at once, or as soon as the host's interfaces are read.
@@ -30,6 +35,9 @@ pub struct EventLoop {
     configured: Vec<Multiaddr>,
     announced: Vec<Multiaddr>,
     addresses: watch::Sender<Vec<Multiaddr>>,
+    commands: mpsc::Receiver<Command>,
+    connections: Connections,
+    peers: watch::Sender<Arc<Peers>>,
 }
 
 impl EventLoop {
@@ -39,7 +47,7 @@ impl EventLoop {
         listen: &[Multiaddr],
         configured: Vec<Multiaddr>,
         dht_protocol: Option<String>,
-    ) -> Result<(Self, watch::Receiver<Vec<Multiaddr>>), RelayError> {
+    ) -> Result<(Self, watch::Receiver<Vec<Multiaddr>>, RelayStreams), RelayError> {
         let mut waiting: HashMap<ListenerId, Multiaddr> = HashMap::new();
         for address in listen {
             refuse_if_taken(address).map_err(|error| RelayError::Listen {
@@ -53,8 +61,18 @@ impl EventLoop {
             waiting.insert(id, address.clone());
         }
         let (sender, receiver) = watch::channel(Vec::new());
-        let mut this =
-            Self { swarm, dht_protocol, configured, announced: Vec::new(), addresses: sender };
+        let (peers, connected) = watch::channel(Arc::default());
+        let (streams, commands) = RelayStreams::new(*swarm.local_peer_id(), connected);
+        let mut this = Self {
+            swarm,
+            dht_protocol,
+            configured,
+            announced: Vec::new(),
+            addresses: sender,
+            commands,
+            connections: Connections::default(),
+            peers,
+        };
         let all_known = async {
             while !waiting.is_empty() {
                 let event = this.swarm.select_next_some().await;
@@ -89,7 +107,7 @@ impl EventLoop {
         while let Some(event) = this.swarm.select_next_some().now_or_never() {
             this.handle(event);
         }
-        Ok((this, receiver))
+        Ok((this, receiver, streams))
     }
 
     /// Runs until `stop` fires or its sender is dropped, then closes what is open.
@@ -97,8 +115,10 @@ impl EventLoop {
         loop {
             tokio::select! {
                 event = self.swarm.select_next_some() => self.handle(event),
+                Some(command) = self.commands.recv() => self.obey(command),
                 _ = &mut stop => break,
             }
+            self.connections.publish(&self.peers, |_| false);
         }
         self.close().await;
     }
@@ -119,6 +139,22 @@ impl EventLoop {
         }
     }
 
+    fn obey(&mut self, command: Command) {
+        let streams = &mut self.swarm.behaviour_mut().streams;
+        match command {
+            Command::Open { peer, protocol, reply } => match self.connections.best(peer) {
+                Some(connection) => streams.open(peer, connection, protocol, reply),
+                None => {
+                    let reason = "it is not connected, and a relay does not dial".into();
+                    let error = NetworkError::PeerUnreachable { peer, tried: Vec::new(), reason };
+                    // Nobody listens any more if the caller gave up.
+                    let _ = reply.send(Err(error));
+                }
+            },
+            Command::Accept { protocol, reply } => drop(reply.send(streams.accept(protocol))),
+        }
+    }
+
     fn handle(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
@@ -133,11 +169,21 @@ impl EventLoop {
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "a listener reports an error")
             }
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                num_established,
+                ..
+            } => {
+                self.connections.established(peer_id, connection_id, &endpoint);
                 let remote = endpoint.get_remote_address();
                 tracing::debug!(peer = %peer_id, %remote, num_established, "connected");
             }
-            SwarmEvent::ConnectionClosed { peer_id, cause, num_established, .. } => {
+            SwarmEvent::ConnectionClosed {
+                peer_id, connection_id, cause, num_established, ..
+            } => {
+                self.connections.closed(peer_id, connection_id);
                 tracing::debug!(peer = %peer_id, ?cause, num_established, "connection closed");
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
@@ -148,8 +194,14 @@ impl EventLoop {
                 info,
                 ..
             })) => {
+                self.connections.identified(peer_id, &info);
                 self.learn(peer_id, info);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                peer,
+                connection,
+                result: Ok(latency),
+            })) => self.connections.ponged(peer, connection, latency),
             SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => tracing::debug!(?event, "relay"),
             SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::RoutingUpdated {
                 peer, ..

@@ -8,24 +8,31 @@
 //! - [`behaviour`]: protocols and transports; [`webtransport`] is the transport that libp2p does not have natively.
 //! - [`addresses`]: what is announced. [`record`]: the same, signed, for apps that know only a URL.
 //! - [`record_store`]: the memory of the DHT server.
+//! - [`content`]: what is kept and served. [`control`]: how the command line reaches a relay that runs.
+//!   [`streams`]: the swarm as the exchange protocols see it.
 //!
 //! Invariants: the relay never dials; every number a stranger can raise has a named bound.
 
 mod addresses;
 mod behaviour;
 pub mod config;
+pub mod content;
+pub mod control;
 mod event_loop;
 mod http;
 pub mod identity;
 pub mod record;
 mod record_store;
+mod streams;
 pub mod webtransport;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use libp2p::PeerId;
+use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
+use tabpeer::store::Store;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -46,6 +53,8 @@ pub enum RelayError {
     Listen { address: Multiaddr, reason: String },
     #[error("cannot serve HTTP on {address}: {source}")]
     Http { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Content(#[from] content::ContentError),
     #[error("cannot set the relay up: {0}")]
     Setup(String),
 }
@@ -55,8 +64,10 @@ pub struct Relay {
     peer_id: PeerId,
     http_addr: SocketAddr,
     addresses: watch::Receiver<Vec<Multiaddr>>,
+    store: Option<Store>,
     network: Task,
     web: Task,
+    control: Option<Task>,
 }
 
 /// A task and the sender whose firing or dropping ends it.
@@ -79,18 +90,42 @@ impl Relay {
         install_crypto_provider();
         config.validate()?;
         let identity = identity::load_or_create(&config.data_dir)?;
+        let store = match config.store.enabled {
+            true => Some(content::open(&config).await?),
+            false => None,
+        };
+        let started = Self::start_with(&config, identity, clock, store.clone()).await;
+        if let (Err(_), Some(store)) = (&started, store) {
+            // So that it can be opened when this has returned.
+            store.close().await;
+        }
+        started
+    }
+
+    async fn start_with(
+        config: &RelayConfig,
+        identity: Keypair,
+        clock: webtransport::Clock,
+        store: Option<Store>,
+    ) -> Result<Self, RelayError> {
         let peer_id = identity.public().to_peer_id();
-        let swarm = behaviour::swarm(&identity, &config, clock)?;
+        let swarm = behaviour::swarm(&identity, config, clock)?;
         let dht_protocol = config.dht.enabled.then(|| config.dht.protocol.clone());
         let external = config.external_addresses.clone();
-        let (event_loop, addresses) =
+        let (event_loop, addresses, streams) =
             event_loop::EventLoop::listen(swarm, &config.listen, external, dht_protocol).await?;
-        let web = http::Server::bind(&config, identity, addresses.clone()).await?;
+        let web = http::Server::bind(config, identity, addresses.clone()).await?;
         let http_addr = web.address();
         tracing::info!(peer = %peer_id, http = %http_addr, "the relay is running");
         let network = Task::spawn(|stop| event_loop.run(stop));
         let web = Task::spawn(|stop| web.run(stop));
-        Ok(Self { peer_id, http_addr, addresses, network, web })
+        let control = store.as_ref().and_then(|store| control(config, store));
+        Ok(Self { peer_id, http_addr, addresses, store, network, web, control })
+    }
+
+    /// What is kept and served; `None` if the configuration turns it off.
+    pub fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
     }
 
     pub fn peer_id(&self) -> PeerId {
@@ -114,8 +149,30 @@ impl Relay {
 
     /// Closes every connection and returns when all is closed, after a few seconds at most.
     pub async fn stop(self) {
-        let Self { network, web, .. } = self;
-        tokio::join!(network.stop(), web.stop());
+        let Self { store, network, web, control, .. } = self;
+        let control = async {
+            if let Some(control) = control {
+                control.stop().await;
+            }
+        };
+        tokio::join!(network.stop(), web.stop(), control);
+        if let Some(store) = store {
+            // What a crash would leave to the next start.
+            let _ = tokio::time::timeout(STOP_TIMEOUT, store.close()).await;
+        }
+    }
+}
+
+/// A relay without control can do everything else.
+fn control(config: &RelayConfig, store: &Store) -> Option<Task> {
+    let store = store.clone();
+    match control::Server::bind(&config.data_dir) {
+        Ok(server) => Some(Task::spawn(|stop| server.run(store, stop))),
+        Err(error) => {
+            let socket = control::socket_path(&config.data_dir);
+            tracing::warn!(socket = %socket.display(), %error, "`tabpeer-relay add` will not reach this relay");
+            None
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line of the relay: flags over environment over file, logs on stderr, one line on stdout when it is ready.
 
 mod arguments;
+mod command;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,12 +16,15 @@ use tracing_subscriber::EnvFilter;
 /// What is logged unless `RUST_LOG` says otherwise.
 /// (libp2p-kad warns at every connection that it has nobody to look up, which is how this relay is meant to be.)
 const DEFAULT_FILTER: &str = "info,libp2p_kad=error";
+/// The same for `add` and the like, which speak for themselves.
+const COMMAND_FILTER: &str = "warn";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     tabpeer_relay::install_crypto_provider();
     let arguments = Arguments::parse();
-    start_logging(arguments.log_format);
+    let filter = if arguments.command.is_some() { COMMAND_FILTER } else { DEFAULT_FILTER };
+    start_logging(arguments.log_format, filter);
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,7 +44,10 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(mut arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(command) = arguments.command.take() {
+        return command::run(command, &arguments.into_config()?).await;
+    }
     // Before anything is started, so that no signal is lost.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
@@ -87,9 +94,8 @@ async fn either(interrupted: &mut Signal, terminated: &mut Signal) {
     }
 }
 
-fn start_logging(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+fn start_logging(format: LogFormat, default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {

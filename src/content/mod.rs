@@ -2,6 +2,7 @@
 //! returning its CID; what makes blocks hands them out.
 
 pub mod block;
+pub mod car;
 pub mod dagpb;
 pub mod directory;
 pub mod hamt;

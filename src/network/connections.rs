@@ -1,14 +1,19 @@
 //! What is known of the peers that we are connected with.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, core::ConnectedPoint, identify, swarm::ConnectionId,
 };
+use tokio::sync::watch;
 
 use super::{
     address,
     config::{MAX_AGENT_LENGTH, MAX_PING_FAILURES, MAX_PROTOCOLS_PER_PEER},
+    peers::Peers,
     status::{CircuitLimit, PeerInfo},
 };
 use crate::platform::time::Duration;
@@ -23,6 +28,8 @@ pub struct Connections {
     relay_limits: BTreeMap<PeerId, CircuitLimit>,
     /// The source of an inbound circuit and its limit, told before there is a connection.
     inbound_limits: VecDeque<(PeerId, CircuitLimit)>,
+    /// What is known of these has changed since it was published.
+    changed: BTreeSet<PeerId>,
 }
 
 #[derive(Debug, Default)]
@@ -86,11 +93,13 @@ impl Connections {
         };
         let connection = Connection { id, address, circuit, ping_failures: 0 };
         self.peers.entry(peer).or_default().connections.push(connection);
+        self.changed.insert(peer);
     }
 
     pub fn closed(&mut self, peer: PeerId, id: ConnectionId) {
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.connections.retain(|connection| connection.id != id);
+        self.changed.insert(peer);
         if known.connections.is_empty() {
             self.peers.remove(&peer);
             self.relay_limits.remove(&peer);
@@ -104,10 +113,13 @@ impl Connections {
             return;
         }
         self.relay_limits.insert(relay, limit);
-        let connections = self.peers.values_mut().flat_map(|peer| &mut peer.connections);
-        for circuit in connections.filter_map(|connection| connection.circuit.as_mut()) {
-            if circuit.relay == Some(relay) && circuit.outbound && circuit.limit.is_none() {
-                circuit.limit = Some(limit);
+        for (id, peer) in &mut self.peers {
+            let circuits = peer.connections.iter_mut().filter_map(|c| c.circuit.as_mut());
+            for circuit in circuits {
+                if circuit.relay == Some(relay) && circuit.outbound && circuit.limit.is_none() {
+                    circuit.limit = Some(limit);
+                    self.changed.insert(*id);
+                }
             }
         }
     }
@@ -137,11 +149,13 @@ impl Connections {
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.protocols = info.protocols.iter().take(MAX_PROTOCOLS_PER_PEER).cloned().collect();
         known.agent = Some(info.agent_version.chars().take(MAX_AGENT_LENGTH).collect());
+        self.changed.insert(peer);
     }
 
     pub fn ponged(&mut self, peer: PeerId, id: ConnectionId, latency: Duration) {
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.latency = Some(latency);
+        self.changed.insert(peer);
         if let Some(connection) = known.connections.iter_mut().find(|c| c.id == id) {
             connection.ping_failures = 0;
         }
@@ -179,30 +193,51 @@ impl Connections {
         self.peers.keys().copied()
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.peers.len()
     }
 
     pub fn infos(&self, is_relay: impl Fn(PeerId) -> bool) -> Vec<PeerInfo> {
-        let info = |(id, peer): (&PeerId, &Peer)| {
-            let best = peer.best()?;
-            Some(PeerInfo {
-                id: *id,
-                address: best.address.clone(),
-                relay: best.circuit.as_ref().and_then(|circuit| circuit.relay),
-                limited: best.limited(),
-                is_relay: is_relay(*id),
-                connections: peer.connections.len(),
-                protocols: peer.protocols.iter().map(ToString::to_string).collect(),
-                agent: peer.agent.clone(),
-                latency: peer.latency,
-            })
-        };
-        self.peers.iter().filter_map(info).collect()
+        self.peers.iter().filter_map(|(id, peer)| peer.info(*id, is_relay(*id))).collect()
+    }
+
+    /// Brings what `published` says up to date, if anything has changed.
+    pub fn publish(
+        &mut self,
+        published: &watch::Sender<Arc<Peers>>,
+        is_relay: impl Fn(PeerId) -> bool,
+    ) {
+        if self.changed.is_empty() {
+            return;
+        }
+        published.send_modify(|published| {
+            let published = Arc::make_mut(published);
+            while let Some(id) = self.changed.pop_first() {
+                match self.peers.get(&id).and_then(|peer| peer.info(id, is_relay(id))) {
+                    Some(info) => drop(published.insert(id, info)),
+                    None => drop(published.remove(&id)),
+                }
+            }
+        });
     }
 }
 
 impl Peer {
+    fn info(&self, id: PeerId, is_relay: bool) -> Option<PeerInfo> {
+        let best = self.best()?;
+        Some(PeerInfo {
+            id,
+            address: best.address.clone(),
+            relay: best.circuit.as_ref().and_then(|circuit| circuit.relay),
+            limited: best.limited(),
+            is_relay,
+            connections: self.connections.len(),
+            protocols: self.protocols.iter().map(ToString::to_string).collect(),
+            agent: self.agent.clone(),
+            latency: self.latency,
+        })
+    }
+
     fn best(&self) -> Option<&Connection> {
         self.connections.iter().rev().min_by_key(|connection| connection.rank())
     }
@@ -298,6 +333,34 @@ mod tests {
             connections.inbound_limit(other, LIMITED);
         }
         assert_eq!(connections.inbound_limits.len(), MAX_PENDING_LIMITS);
+    }
+
+    #[test]
+    fn what_is_published_follows_what_is_known() {
+        let [peer, other] = [(); 2].map(|()| PeerId::random());
+        let (sender, receiver) = watch::channel(Arc::new(Peers::new()));
+        let mut connections = Connections::default();
+        let check = |connections: &mut Connections, changes: bool| {
+            let before = receiver.borrow().clone();
+            connections.publish(&sender, |id| id == other);
+            let now: Vec<PeerInfo> = receiver.borrow().values().cloned().collect();
+            assert_eq!(now, connections.infos(|id| id == other));
+            assert_eq!(Arc::ptr_eq(&before, &receiver.borrow()), !changes);
+        };
+        check(&mut connections, false);
+        connections.established(peer, id(1), &direct());
+        connections.established(other, id(2), &direct());
+        check(&mut connections, true);
+        connections.ponged(peer, id(1), Duration::from_millis(3));
+        check(&mut connections, true);
+        connections.established(peer, id(3), &through(other, peer));
+        connections.closed(peer, id(1));
+        check(&mut connections, true);
+        connections.relay_limit(other, UNLIMITED);
+        check(&mut connections, true);
+        connections.closed(peer, id(3));
+        check(&mut connections, true);
+        check(&mut connections, false);
     }
 
     #[test]

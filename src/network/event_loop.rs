@@ -2,7 +2,7 @@
 //! What the swarm reports is handled in `swarm_events`, dials in `dialing`, relays in
 //! `relay_driver`.
 
-use std::{collections::HashMap, future::pending, pin::Pin};
+use std::{collections::HashMap, future::pending, pin::Pin, sync::Arc};
 
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, Swarm, core::transport::ListenerId, relay, swarm::ConnectionId};
@@ -18,6 +18,7 @@ use super::{
     },
     connections::Connections,
     error::NetworkError,
+    peers::Peers,
     relay_driver::RecordResult,
     relay_keeper::{RelayEvent, RelayIndex, RelayKeeper, RelayPhase},
     status::{RelayState, RelayStatus, Status},
@@ -51,6 +52,7 @@ pub struct EventLoop {
     /// The relays as they stand in the configuration.
     specs: Vec<String>,
     status: watch::Sender<Status>,
+    peers: watch::Sender<Arc<Peers>>,
     timer: Option<(Instant, Pin<Box<time::Sleep>>)>,
 }
 
@@ -66,7 +68,9 @@ impl EventLoop {
     pub fn new(
         config: NetworkConfig,
         commands: mpsc::Receiver<Command>,
-    ) -> Result<(Self, watch::Receiver<Status>), NetworkError> {
+        status: watch::Sender<Status>,
+        peers: watch::Sender<Arc<Peers>>,
+    ) -> Result<Self, NetworkError> {
         let peer = config.keypair.public().to_peer_id();
         let dialer = platform::dialer();
         let (circuits, relay_client) = relay::client::new(peer);
@@ -84,8 +88,7 @@ impl EventLoop {
         }
 
         let targets = config.relays.iter().map(|spec| spec.target(dialer)).collect();
-        let (status, receiver) = watch::channel(Status::default());
-        let event_loop = Self {
+        let mut event_loop = Self {
             swarm,
             commands,
             keeper: RelayKeeper::new(targets, seed(peer)),
@@ -100,10 +103,11 @@ impl EventLoop {
             started: Instant::now(),
             specs: config.relays.iter().map(ToString::to_string).collect(),
             status,
+            peers,
             timer: None,
         };
         event_loop.publish();
-        Ok((event_loop, receiver))
+        Ok(event_loop)
     }
 
     pub async fn run(mut self) {
@@ -201,7 +205,9 @@ impl EventLoop {
         self.started.elapsed()
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let keeper = &self.keeper;
+        self.connections.publish(&self.peers, |peer| keeper.index_of(peer).is_some());
         let status = self.current_status();
         self.status.send_if_modified(|published| {
             let modified = *published != status;
@@ -238,7 +244,7 @@ impl EventLoop {
         listen_addresses.sort_unstable();
         Status {
             relays: self.specs.iter().enumerate().filter_map(relay).collect(),
-            connected_peers: self.connections.len(),
+            connected_peers: self.connections.count(),
             listen_addresses,
             closed: false,
         }

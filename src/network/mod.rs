@@ -11,10 +11,11 @@ mod address_book;
 mod behaviour;
 mod command;
 pub mod config;
-mod connections;
+pub mod connections;
 mod dialing;
 pub mod error;
 mod event_loop;
+pub mod peers;
 mod relay_driver;
 pub mod relay_keeper;
 pub mod relay_record;
@@ -32,6 +33,7 @@ use self::{
     command::Command,
     config::{COMMAND_QUEUE, MAX_RELAYS},
     event_loop::EventLoop,
+    peers::Peers,
     relay_keeper::RelayTarget,
     status::StatusWatch,
 };
@@ -40,6 +42,7 @@ use crate::platform::{dialer, task, time};
 pub use self::{
     config::{NetworkConfig, RelaySpec},
     error::NetworkError,
+    peers::{PeerStreams, PeersWatch},
     status::{CircuitLimit, OnlineOutcome, PeerInfo, RelayState, RelayStatus, Status},
     streams::{IncomingStreams, Stream},
 };
@@ -75,6 +78,7 @@ struct Handle {
     peer: PeerId,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+    peers: watch::Receiver<Arc<Peers>>,
 }
 
 impl Network {
@@ -87,9 +91,11 @@ impl Network {
         refuse_unusable(&config.relays)?;
         let peer = config.keypair.public().to_peer_id();
         let (commands, received) = mpsc::channel(COMMAND_QUEUE);
-        let (event_loop, status) = EventLoop::new(config, received)?;
+        let (status_sender, status) = watch::channel(Status::default());
+        let (peers_sender, peers) = watch::channel(Arc::default());
+        let event_loop = EventLoop::new(config, received, status_sender, peers_sender)?;
         drop(task::spawn(event_loop.run()));
-        Ok(Self(Arc::new(Handle { peer, commands, status })))
+        Ok(Self(Arc::new(Handle { peer, commands, status, peers })))
     }
 
     pub fn peer_id(&self) -> PeerId {

@@ -27,7 +27,7 @@ use registry::Permit;
 use super::error::NetworkError;
 
 /// Where the answer to `open_stream` goes.
-pub(super) type OpenReply = oneshot::Sender<Result<Stream, NetworkError>>;
+pub type OpenReply = oneshot::Sender<Result<Stream, NetworkError>>;
 
 /// A stream of one protocol with another peer. Dropping it before [`close`] resets it.
 ///

@@ -2,7 +2,7 @@
 //! parallel, written behind, and never held all at once (design: flow of `storeFile`).
 
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream::FuturesOrdered};
 
 use super::{ByteStream, ProgressSink};
 use crate::{
@@ -28,6 +28,18 @@ pub(super) async fn import(
     progress: Option<&dyn ProgressSink>,
 ) -> Result<(Session, FileRoot)> {
     let mut session = store.session();
+    let root = import_into(&mut session, profile, &mut source, total, progress).await?;
+    Ok((session, root))
+}
+
+/// Reads `source` to its end, for those who put several files into one session.
+pub async fn import_into<S: Stream<Item = Result<Bytes>> + Unpin>(
+    session: &mut Session,
+    profile: Profile,
+    source: &mut S,
+    total: Option<u64>,
+    progress: Option<&dyn ProgressSink>,
+) -> Result<FileRoot> {
     let mut chunker = Chunker::new(profile);
     let mut builder = FileBuilder::new(profile);
     let mut hashes = FuturesOrdered::new();
@@ -83,7 +95,7 @@ pub(super) async fn import(
     for node in nodes {
         session.put(node).await?;
     }
-    Ok((session, root))
+    Ok(root)
 }
 
 enum Step {

@@ -36,10 +36,10 @@ pub struct LockError {
     pub name: String,
     pub reason: String,
 }
+/// HTTP GET, whole and bounded or as a stream.
+pub use http::{http_get, http_stream};
 /// Which transports there are here.
 pub use imp::dialer;
-/// A bounded HTTP GET.
-pub use imp::http_get;
 /// How the swarm runs its tasks here.
 pub use imp::swarm_config;
 /// The time since 1970, for what is dated by others. To measure, use [`time`].

@@ -31,6 +31,7 @@
 //! the next session that brings the block writes the right bytes over it.
 
 mod audit;
+mod changes;
 mod commit;
 mod error;
 mod key;
@@ -51,6 +52,7 @@ use futures::{
 };
 
 use self::{
+    changes::Watchers,
     key::{FORMAT_KEY, IDENTITY_KEY, Key, MARK_KEY, bad_row},
     registry::Registry,
 };
@@ -60,6 +62,7 @@ use crate::platform::{
 };
 
 pub use audit::Audit;
+pub use changes::{Change, Changes, MAX_UNREAD_CHANGES};
 pub use commit::{MAX_REPORTED_MISSING, RootChange};
 pub use error::StoreError;
 pub use session::Session;
@@ -84,6 +87,7 @@ struct Inner {
     janitor: Mutex<mpsc::Sender<()>>,
     /// No session starts a write any more, or a busy one would keep `close` waiting for ever.
     closing: AtomicBool,
+    watchers: Watchers,
 }
 
 impl Store {
@@ -103,6 +107,7 @@ impl Store {
                 sweeping: AsyncMutex::default(),
                 janitor: Mutex::new(janitor),
                 closing: AtomicBool::new(false),
+                watchers: Watchers::default(),
             }),
         };
         if mark.is_some() {
@@ -137,6 +142,7 @@ impl Store {
     /// Later calls fail.
     pub async fn close(&self) {
         self.inner.closing.store(true, Ordering::Relaxed);
+        self.inner.watchers.close();
         let _committing = self.inner.committing.lock().await;
         loop {
             let landing = {

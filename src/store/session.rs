@@ -54,6 +54,7 @@ impl Session {
         if self.store.registry().hold(&key, block.data()) {
             self.buffered += key.len() + block.data().len();
             self.buffer.push(key.clone());
+            self.store.inner.watchers.stored(block.cid());
         }
         self.blocks.insert(key, children.into());
         if self.buffered >= FLUSH_BYTES {

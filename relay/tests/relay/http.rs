@@ -47,7 +47,10 @@ async fn the_record_is_signed_and_complete() {
     let webtransport = addresses.iter().find(|address| address.contains("/webtransport")).unwrap();
     assert_eq!(webtransport.matches("/certhash/").count(), 2, "{webtransport}");
     assert_eq!(record["limits"]["circuitBytes"], 0);
-    assert_eq!(record["features"], serde_json::json!(["relay", "kad", "gossipsub"]));
+    assert_eq!(
+        record["features"],
+        serde_json::json!(["relay", "kad", "gossipsub", "bitswap", "gateway"])
+    );
     let (status, ..) = get(&relay, "/healthz", "").await;
     assert_eq!(status, 200);
     let (status, _, body) = get(&relay, "/anything", "").await;

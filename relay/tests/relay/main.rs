@@ -2,6 +2,7 @@
 
 mod binary;
 mod circuit;
+mod content;
 mod dht;
 mod http;
 mod webtransport;

@@ -40,7 +40,7 @@ struct Connections {
 impl Behaviour {
     /// Opens a stream over this connection; the answer, or the error, goes to `reply`, which is
     /// dropped if the connection ends meanwhile.
-    pub(in crate::network) fn open(
+    pub fn open(
         &mut self,
         peer: PeerId,
         connection: ConnectionId,

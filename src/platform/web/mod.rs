@@ -13,7 +13,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use crate::platform::time::Duration;
 
 pub use hash::sha256;
-pub use http::http_get;
+pub(super) use http::http_open;
 pub use lock::Lock;
 pub use transport::{base_transport, dialer, swarm_config};
 
