@@ -1,0 +1,53 @@
+// The real peers among themselves: what fails here is not ours. Each way round over each transport that both have.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { Content, KIB, MIB, fetchesTheSame } from './content.mjs';
+import { RealPeer } from './real-peer.mjs';
+
+const MINUTE = 60_000;
+
+describe('Kubo and Helia', { timeout: 4 * MINUTE }, () => {
+  let content;
+  let kubo;
+  let helia;
+  before(async () => {
+    content = await Content.make();
+    [kubo, helia] = await RealPeer.startAll('kubo', 'helia');
+  });
+  after(() => Promise.all([kubo?.stop(), helia?.stop(), content?.remove()]));
+
+  test('Kubo has an address of each transport', () => {
+    assert.match(kubo.peerId, /^12D3Koo/);
+    for (const transport of ['tcp', 'ws', 'quic', 'webtransport']) assert.ok(kubo.address(transport).includes(`/p2p/${kubo.peerId}`));
+  });
+
+  test('both import to the same CID', async () => {
+    for (const size of [1, MIB, 3 * MIB + 17]) {
+      const file = await content.file(size);
+      for (const profile of ['unixfs-v0-2015', 'unixfs-v1-2025', 'kubo-v1-raw']) {
+        const [one, other] = [await kubo.add(file, { profile }), await helia.add(file, { profile })];
+        assert.equal(one, other, `${size} bytes as ${profile}`);
+      }
+    }
+  });
+
+  test('Helia dials over WebSocket; both fetch', async () => {
+    await helia.dial(kubo.address('ws'));
+    assert.deepEqual(await helia.peers(), [kubo.peerId]);
+    for (const [from, to] of [[kubo, helia], [helia, kubo]]) {
+      for (const [size, profile] of [[3, 'unixfs-v1-2025'], [5 * MIB, 'unixfs-v0-2015'], [300 * KIB, 'kubo-v1-raw']]) {
+        const file = await content.file(size + (from === kubo ? 1 : 0), 77);
+        await fetchesTheSame(to, content, await from.add(file, { profile }), file);
+      }
+    }
+  });
+
+  test('a sharded directory', async () => {
+    const folder = await content.shardedFolder();
+    const profile = 'unixfs-v0-2015';
+    const cid = await kubo.add(folder, { profile });
+    await fetchesTheSame(helia, content, cid, folder);
+    assert.equal(await helia.add(folder, { profile }), cid, 'the same folder is another one to Helia');
+  });
+});
