@@ -32,6 +32,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
+use tabpeer::network::peers::PeerStreams;
 use tabpeer::store::Store;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -65,6 +66,7 @@ pub struct Relay {
     http_addr: SocketAddr,
     addresses: watch::Receiver<Vec<Multiaddr>>,
     store: Option<Store>,
+    streams: streams::RelayStreams,
     network: Task,
     web: Task,
     control: Option<Task>,
@@ -120,12 +122,17 @@ impl Relay {
         let network = Task::spawn(|stop| event_loop.run(stop));
         let web = Task::spawn(|stop| web.run(stop));
         let control = store.as_ref().and_then(|store| control(config, store));
-        Ok(Self { peer_id, http_addr, addresses, store, network, web, control })
+        Ok(Self { peer_id, http_addr, addresses, store, streams, network, web, control })
     }
 
     /// What is kept and served; `None` if the configuration turns it off.
     pub fn store(&self) -> Option<&Store> {
         self.store.as_ref()
+    }
+
+    /// For protocols of one's own on the relay's connections.
+    pub fn streams(&self) -> &dyn PeerStreams {
+        &self.streams
     }
 
     pub fn peer_id(&self) -> PeerId {
