@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use crate::{
     content::block::Cid,
     error::{Error, Result},
+    exchange::config::ExchangeConfig,
     network::{NetworkError, RelaySpec},
 };
 
@@ -26,11 +27,19 @@ pub struct PeerConfig {
     pub listen: Vec<Multiaddr>,
     /// Longest wait for a relay before going on offline.
     pub relay_wait: Duration,
+    /// Where content is looked for, and how long.
+    pub exchange: ExchangeConfig,
 }
 
 impl Default for PeerConfig {
     fn default() -> Self {
-        Self { keypair: None, relays: Vec::new(), listen: Vec::new(), relay_wait: RELAY_WAIT }
+        Self {
+            keypair: None,
+            relays: Vec::new(),
+            listen: Vec::new(),
+            relay_wait: RELAY_WAIT,
+            exchange: ExchangeConfig::default(),
+        }
     }
 }
 
@@ -68,6 +77,16 @@ pub fn parse_peer_id(text: &str) -> Result<PeerId> {
     text.trim().parse().map_err(|_| bad())
 }
 
+/// Reads an address to dial.
+pub fn parse_address(text: &str) -> Result<Multiaddr> {
+    let bad = |reason: String| Error::InvalidAddress { text: shown(text), reason };
+    let text = text.trim();
+    if text.len() > MAX_TEXT {
+        return Err(bad("it is too long".into()));
+    }
+    text.parse().map_err(|error: libp2p::multiaddr::Error| bad(error.to_string()))
+}
+
 /// Reads a relay: a multiaddr, or the URL of one that tells its addresses itself.
 pub fn parse_relay(text: &str) -> Result<RelaySpec> {
     let bad = |reason: String| Error::InvalidAddress { text: shown(text), reason };
@@ -82,7 +101,7 @@ pub fn parse_relay(text: &str) -> Result<RelaySpec> {
 }
 
 /// What a message shows of a caller's text: its start, without control characters.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut out: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
     if text.chars().count() > 80 {
         out.push('…');

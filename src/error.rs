@@ -28,6 +28,8 @@ pub enum Error {
     BadContent { cid: Cid, reason: String },
     #[error("too much at once: {what}")]
     Busy { what: &'static str },
+    #[error("{what} was cancelled")]
+    Cancelled { what: String },
     #[error("the client was closed")]
     Closed,
     #[error("the stored block {cid} is damaged; fetch it again")]
@@ -69,11 +71,12 @@ pub enum Error {
 impl Error {
     /// Every code that [`Error::code`] can give, sorted. `index.d.ts` lists the same (and
     /// `LOAD_FAILED`, which only JS can see).
-    pub const CODES: [&'static str; 22] = [
+    pub const CODES: [&'static str; 23] = [
         "ALREADY_OPEN",
         "BAD_ARGUMENT",
         "BAD_CONTENT",
         "BUSY",
+        "CANCELLED",
         "CLOSED",
         "CORRUPT_BLOCK",
         "INVALID_ADDRESS",
@@ -101,6 +104,7 @@ impl Error {
             Self::BadArgument { .. } => "BAD_ARGUMENT",
             Self::BadContent { .. } => "BAD_CONTENT",
             Self::Busy { .. } => "BUSY",
+            Self::Cancelled { .. } => "CANCELLED",
             Self::Closed => "CLOSED",
             Self::CorruptBlock { .. } => "CORRUPT_BLOCK",
             Self::InvalidAddress { .. } => "INVALID_ADDRESS",

@@ -5,7 +5,7 @@
 //! ```text
 //!  js        what the npm package exports (wasm only): arguments in, results and failures out
 //!  peer      the whole API in plain Rust: Peer
-//!  exchange  protocols that move content: pure codecs and machines, thin drivers
+//!  exchange  the chain of sources; protocols that move content: pure cores, thin drivers over streams
 //!  network   Network handle -> commands -> event loop, the only owner of the Swarm
 //!  store     blocks, reference counts, roots, identity, over a Database
 //!  content   pure: blocks, dag-pb, UnixFS, import, reading, directories, paths, MIME types
@@ -28,12 +28,22 @@
 //!
 //! # How a file comes
 //!
-//! `Peer::get_file` looks into the store, else joins the flight for that CID, or starts one. A flight
-//! asks the fallback peer, then the connected peers, over `/p2p-webapp/1.0.0`
-//! ([`exchange::webapp`]). The answer is decoded as it streams in, cut into the blocks that the
-//! root demands, each verified before it is stored; when all are there the file is committed as a
-//! root of its own (`cache/<cid>`) and served on. A directory is verified and handed over, not kept:
-//! the store names only what is whole, and what a directory names was not fetched.
+//! `Peer::get_file` looks into the store, else joins the flight for that CID, or starts one.
+//! `Peer::open_file` does the same for a reader that will not wait for the whole, or wants a range.
+//! Both read through [`content::read`], which names the blocks that come next, and a
+//! [`exchange::fetch::Fetch`], which gets them: a pure chain of sources ([`exchange::fetch::chain`])
+//! decides who is asked for what and when the next is. What is stored here comes first; then, each
+//! stage asked in parallel, the connected peers with the call's fallback peer (by Bitswap, or
+//! `/p2p-webapp/1.0.0` or `/cas/1.0.0` where a peer speaks no better), providers found through the DHT
+//! and delegated routers, the relays' gateways, public gateways. The source that delivers leads; one
+//! that says no, fails or is silent makes room for the next. The order of sources and of peers is a
+//! strategy's ([`exchange::fetch::strategy`]), which judges by what was measured.
+//!
+//! Every block is verified before it goes anywhere. It is stored as it comes: every few MiB a part is
+//! committed, so that neither a failure nor a closed tab costs more than the last of it, and when all
+//! is there one commit names `cache/<cid>` and drops the parts. The directories on the way are kept as
+//! parts: the store names only what is whole, and what they name was not fetched. Nothing is asked for
+//! faster than it is read.
 //!
 //! # Invariants
 //!

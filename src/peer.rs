@@ -3,14 +3,21 @@
 //! A [`Peer`] is a cheap handle; its parts run as tasks of their own (the network's event loop, the
 //! tree's owner, the server of the files protocol). Dropping a call's future cancels the call.
 
+mod chunks;
 mod convert;
+mod download;
 mod fetch;
 pub mod import;
+mod incoming;
+mod open;
+mod options;
 mod read;
 mod serve;
+mod sources;
 mod tree;
 
 use std::{
+    collections::BTreeMap,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -18,20 +25,33 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::{Either, select};
-use libp2p::{PeerId, identity::Keypair};
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
 
-pub use self::fetch::{Content, FileInfo};
-use self::tree::{Edit, TreeHandle};
+use self::{
+    download::Downloads,
+    incoming::{Incoming, OnFull},
+    sources::Exchange,
+    tree::{Edit, TreeHandle},
+};
+pub use self::{
+    fetch::{Content, FileInfo},
+    open::FileReader,
+    options::{GetOptions, OpenOptions, StoreOptions},
+};
 use crate::{
     config::{self, PeerConfig},
     content::{
         block::Cid,
         directory::{Entry, EntryKind},
         path::TreePath,
-        profile::Profile,
     },
     error::{Error, Result},
-    exchange::webapp::FileList,
+    exchange::{
+        bitswap::{Bitswap, PeerTraffic},
+        chunks::ChunkDownloads,
+        fetch::{FetchRequest, Fetcher},
+        webapp::FileList,
+    },
     network::{Network, NetworkConfig, config::CLOSE_TIMEOUT},
     platform::{
         BoxStream, Lock, MaybeSend, MaybeSync,
@@ -40,6 +60,9 @@ use crate::{
     },
     store::Store,
 };
+
+/// How much longer than its own time-out a fetch may take to say so.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// Bytes coming in, in pieces of any size.
 pub type ByteStream = BoxStream<Result<Bytes>>;
@@ -80,6 +103,9 @@ struct Inner {
     store: Store,
     tree: TreeHandle,
     network: Network,
+    exchange: Exchange,
+    downloads: Downloads,
+    chunks: ChunkDownloads,
     flights: fetch::Flights,
     /// Gone once the peer is closed.
     lock: Mutex<Option<Lock>>,
@@ -101,6 +127,7 @@ impl Peer {
             .ok_or(Error::AlreadyOpen { peer: peer_id })?;
         let store = Store::open(databases.open(name).await?).await?;
         let tree = TreeHandle::open(store.clone()).await?;
+        let relays = config.relays.clone();
         let network = Network::start(NetworkConfig {
             relays: config.relays,
             listen: config.listen,
@@ -108,6 +135,10 @@ impl Peer {
         })
         .map_err(convert::start_error)?;
         serve::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;
+        let exchange = sources::start(&network, &store, &relays, config.exchange, None).await?;
+        let downloads = Downloads::new(store.clone()).await?;
+        let keeping = chunks::Keeping { store: store.clone(), downloads: downloads.clone() };
+        let chunks = ChunkDownloads::new(exchange.bitswap.clone(), Arc::new(keeping));
         network.wait_online(config.relay_wait).await;
         let flights = fetch::Flights::default();
         Ok(Self {
@@ -117,6 +148,9 @@ impl Peer {
                 store,
                 tree,
                 network,
+                exchange,
+                downloads,
+                chunks,
                 flights,
                 lock: Mutex::new(Some(lock)),
             }),
@@ -194,21 +228,84 @@ impl Peer {
         }
     }
 
-    /// Finds a file or directory: here, else at `fallback`, else at the connected peers; what was
-    /// fetched is kept. A file's bytes are then read with [`Peer::read`].
+    /// Finds a file or directory: here, else where the chain of sources has it, `fallback` among the
+    /// first; what was fetched is kept. A file's bytes are then read with [`Peer::read`].
     pub async fn get_file(
         &self,
         cid: Cid,
         fallback: Option<PeerId>,
         options: GetOptions,
     ) -> Result<Content> {
-        let work = fetch::get(self.clone(), cid, fallback, options.progress);
-        match options.timeout {
-            None => work.await,
-            Some(after) => time::timeout(after, work)
-                .await
-                .unwrap_or_else(|_| Err(Error::Timeout { what: format!("getting {cid}"), after })),
+        let after = options.timeout;
+        in_time(cid, after, fetch::get(self.clone(), cid, fallback, options)).await
+    }
+
+    /// Opens a file that may still have to come: resolves as soon as its first bytes are known.
+    pub async fn open_file(&self, file: Cid, options: OpenOptions) -> Result<FileReader> {
+        let OpenOptions { fallback, get } = options;
+        let after = get.timeout;
+        let work = async {
+            // The time is for the opening: a stream may take as long as its reader likes.
+            let request = FetchRequest { timeout: None, ..get.request(file, fallback) };
+            let incoming = Incoming::start(self, request, OnFull::GoOn, get.progress()).await?;
+            open::open(incoming).await
+        };
+        in_time(file, after, work).await
+    }
+
+    /// What is at `path` below the directory `root`; the nodes on the way are fetched if need be.
+    pub async fn resolve_path(&self, root: Cid, path: &str, options: OpenOptions) -> Result<Entry> {
+        let path = TreePath::parse_or_root(path)?;
+        let OpenOptions { fallback, get } = options;
+        let (after, request) = (get.timeout, get.request(root, fallback));
+        let work = async {
+            let progress = Arc::new(fetch::Listeners::default());
+            Incoming::start(self, request, OnFull::GoOn, progress).await?.resolve(&path).await
+        };
+        in_time(root, after, work).await
+    }
+
+    /// Whether all of a file, or the whole listing of a directory, is stored here.
+    pub async fn has_file(&self, cid: Cid) -> Result<bool> {
+        match read::stored(&self.inner.store, cid).await {
+            Ok(content) => Ok(content.is_some()),
+            Err(Error::CorruptBlock { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Tells the DHT that this peer has `cid`, of which at least the block it names must be here.
+    pub async fn provide(&self, cid: Cid) -> Result<()> {
+        if !self.inner.store.has(&cid).await? {
+            return Err(convert::missing(&cid));
+        }
+        let told = self.inner.network.provide(cid.hash().to_bytes()).await;
+        told.map_err(convert::network_error)
+    }
+
+    /// How the connected peers have done, by Bitswap.
+    pub async fn exchange_stats(&self) -> BTreeMap<PeerId, PeerTraffic> {
+        self.inner.exchange.bitswap.stats().await
+    }
+
+    /// The fetches of this peer, for protocols that are built on them.
+    pub fn fetcher(&self) -> &Fetcher {
+        &self.inner.exchange.fetcher
+    }
+
+    pub fn bitswap(&self) -> &Bitswap {
+        &self.inner.exchange.bitswap
+    }
+
+    /// Connects with a peer, ours or any other, and says who it is.
+    pub async fn dial(&self, address: Multiaddr) -> Result<PeerId> {
+        self.inner.network.dial(address).await.map_err(convert::network_error)
+    }
+
+    /// How much a peer is trusted, from 0 to 10, for the strategies.
+    pub fn set_trust(&self, peer: PeerId, trust: f64) {
+        let exchange = &self.inner.exchange;
+        sources::metrics(&exchange.metrics).set_trust(peer, trust, exchange.fetcher.elapsed());
     }
 
     /// The bytes of a file that is stored here, in order, verified block by block.
@@ -239,21 +336,16 @@ impl Peer {
     }
 }
 
-/// Options of [`Peer::store_file`].
-#[derive(Default)]
-pub struct StoreOptions<'a> {
-    pub profile: Profile,
-    /// Size of the source, if known, for progress only.
-    pub total: Option<u64>,
-    pub progress: Option<&'a dyn ProgressSink>,
-}
-
-/// Options of [`Peer::get_file`].
-#[derive(Default)]
-pub struct GetOptions {
-    /// For the whole call; without it a transfer may take as long as bytes keep arriving.
-    pub timeout: Option<Duration>,
-    pub progress: Option<Arc<dyn ProgressSink>>,
+/// `work` on `cid`, given up after a while. A fetch that times out by itself names who was asked; so it
+/// gets the first word.
+async fn in_time<T>(
+    cid: Cid,
+    after: Option<Duration>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(after) = after else { return work.await };
+    let late = || Err(Error::Timeout { what: format!("getting {cid}"), after });
+    time::timeout(after + GRACE, work).await.unwrap_or_else(|_| late())
 }
 
 /// The identity of this origin, made at the first call.

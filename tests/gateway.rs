@@ -107,6 +107,7 @@ fn open(url: &str, root: Cid) -> Box<dyn SourceSession> {
         ttl: None,
         requester: None,
         timeout: None,
+        source_timeout: None,
     })
 }
 

@@ -27,11 +27,13 @@ mod streams;
 pub mod webtransport;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
+use tabpeer::exchange::bitswap::Bitswap;
 use tabpeer::network::peers::PeerStreams;
 use tabpeer::store::Store;
 use tokio::sync::{oneshot, watch};
@@ -67,6 +69,8 @@ pub struct Relay {
     addresses: watch::Receiver<Vec<Multiaddr>>,
     store: Option<Store>,
     streams: streams::RelayStreams,
+    /// Serves as long as it is held.
+    _bitswap: Option<Bitswap>,
     network: Task,
     web: Task,
     control: Option<Task>,
@@ -116,13 +120,35 @@ impl Relay {
         let external = config.external_addresses.clone();
         let (event_loop, addresses, streams) =
             event_loop::EventLoop::listen(swarm, &config.listen, external, dht_protocol).await?;
-        let web = http::Server::bind(config, identity, addresses.clone()).await?;
+        let web = http::Server::bind(config).await?;
         let http_addr = web.address();
-        tracing::info!(peer = %peer_id, http = %http_addr, "the relay is running");
         let network = Task::spawn(|stop| event_loop.run(stop));
-        let web = Task::spawn(|stop| web.run(stop));
+        let content = match &store {
+            Some(store) => {
+                let bitswap = Bitswap::start(Arc::new(streams.clone()), store.clone()).await;
+                Some((
+                    store.clone(),
+                    bitswap.map_err(|error| RelayError::Setup(error.to_string()))?,
+                ))
+            }
+            None => None,
+        };
+        let bitswap = content.as_ref().map(|(_, bitswap)| bitswap.clone());
+        let router = http::router(config, identity, addresses.clone(), content);
+        let web = Task::spawn(|stop| web.run(router, stop));
+        tracing::info!(peer = %peer_id, http = %http_addr, "the relay is running");
         let control = store.as_ref().and_then(|store| control(config, store));
-        Ok(Self { peer_id, http_addr, addresses, store, streams, network, web, control })
+        Ok(Self {
+            peer_id,
+            http_addr,
+            addresses,
+            store,
+            streams,
+            _bitswap: bitswap,
+            network,
+            web,
+            control,
+        })
     }
 
     /// What is kept and served; `None` if the configuration turns it off.

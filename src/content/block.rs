@@ -81,6 +81,11 @@ impl Block {
         }
     }
 
+    /// The same bytes under another CID of the same multihash.
+    pub fn with_cid(&self, cid: Cid) -> Option<Self> {
+        (cid.hash() == self.cid.hash()).then(|| Self { cid, data: self.data.clone() })
+    }
+
     /// The block that an identity CID carries in itself, if `cid` is one.
     pub fn inline(cid: &Cid) -> Option<Self> {
         let digest = cid.hash().digest();

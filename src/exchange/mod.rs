@@ -4,6 +4,7 @@ pub mod bitswap;
 pub mod capabilities;
 pub mod cas;
 pub mod chunks;
+pub mod config;
 pub mod fetch;
 pub mod gateway;
 pub mod routing;

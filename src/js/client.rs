@@ -1,22 +1,25 @@
 //! The client class behind `index.js`'s `P2PWebAppClient`.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use js_sys::{JSON, Promise, Reflect};
+use js_sys::{Function, JSON, Promise, Reflect};
 use libp2p::PeerId;
 use wasm_bindgen::{JsCast as _, JsValue, closure::Closure, prelude::wasm_bindgen};
 use web_sys::EventTarget;
 
 use super::{
-    arguments::{Options, text},
+    arguments::{Options, bad, object, text},
     content,
+    download::{RawDownload, chunk_request, tell},
     failure::{failure, promise, thrown},
+    file::OpenFile,
 };
 use crate::{
     config,
+    content::{block::Cid, directory::EntryKind},
     error::{Error, Result},
-    exchange::webapp::WireError,
-    peer::{Content, GetOptions, Peer, ProgressSink, StoreOptions},
+    exchange::{fetch::MAX_TRUST, webapp::WireError},
+    peer::{Content, OpenOptions, Peer, ProgressSink, StoreOptions},
     platform::web::idb::IdbDatabases,
 };
 
@@ -143,12 +146,9 @@ impl Client {
         let peer = self.peer.clone();
         self.call(options, move |options| {
             let cid = config::parse_cid(&text(&cid, "cid")?)?;
-            let fallback = optional_peer(&fallback)?;
-            let timeout = options.timeout()?;
-            let progress =
-                options.progress()?.map(|progress| Arc::new(progress) as Arc<dyn ProgressSink>);
+            let (fallback, get) = (optional_peer(&fallback)?, options.get()?);
             Ok(async move {
-                match peer.get_file(cid, fallback, GetOptions { timeout, progress }).await? {
+                match peer.get_file(cid, fallback, get).await? {
                     Content::File(file) => {
                         let bytes = content::collect(peer.read(file.cid), file.size).await?;
                         Ok(object(&[
@@ -158,23 +158,127 @@ impl Client {
                             ("bytes", bytes.into()),
                         ]))
                     }
-                    Content::Directory(entries) => {
-                        let entries =
-                            entries.iter().map(|(name, cid)| (name.as_str(), cid.to_string()));
-                        let json = serde_json::to_string(
-                            &entries.collect::<std::collections::BTreeMap<_, _>>(),
-                        );
-                        let json =
-                            json.map_err(|error| Error::Storage { reason: error.to_string() })?;
-                        Ok(object(&[
-                            ("type", "directory".into()),
-                            ("cid", cid.to_string().into()),
-                            ("entries", parse_json(&json)?),
-                        ]))
-                    }
+                    Content::Directory(entries) => directory(cid, &entries),
                 }
             })
         })
+    }
+
+    /// What `getFile` is with `stream: true`: an [`OpenFile`], or a directory.
+    #[wasm_bindgen(js_name = openFile)]
+    pub fn open_file(&self, cid: JsValue, fallback: JsValue, options: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(options, move |options| {
+            let cid = config::parse_cid(&text(&cid, "cid")?)?;
+            let options = OpenOptions { fallback: optional_peer(&fallback)?, get: options.get()? };
+            Ok(async move {
+                match OpenFile::open(peer.clone(), cid, options.clone()).await {
+                    Ok(file) => Ok(file.into()),
+                    Err(Error::IsADirectory { .. }) => {
+                        match peer.get_file(cid, options.fallback, options.get).await? {
+                            Content::Directory(entries) => directory(cid, &entries),
+                            Content::File(_) => Err(Error::IsADirectory { path: cid.to_string() }),
+                        }
+                    }
+                    Err(error) => Err(error),
+                }
+            })
+        })
+    }
+
+    /// What is at a path below a directory: `{cid, type}`.
+    pub fn resolve(&self, root: JsValue, path: JsValue, options: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(options, move |options| {
+            let root = config::parse_cid(&text(&root, "cid")?)?;
+            let (path, get) = (text(&path, "path")?, options.get()?);
+            Ok(async move {
+                let options = OpenOptions { fallback: None, get };
+                let entry = peer.resolve_path(root, &path, options).await?;
+                let kind = match entry.kind {
+                    EntryKind::Directory => "directory",
+                    EntryKind::File => "file",
+                    EntryKind::Symlink => "symlink",
+                    EntryKind::Other => "other",
+                };
+                Ok(object(&[("cid", entry.cid.to_string().into()), ("type", kind.into())]))
+            })
+        })
+    }
+
+    #[wasm_bindgen(js_name = hasFile)]
+    pub fn has_file(&self, cid: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(JsValue::UNDEFINED, move |_| {
+            let cid = config::parse_cid(&text(&cid, "cid")?)?;
+            Ok(async move { Ok(peer.has_file(cid).await?.into()) })
+        })
+    }
+
+    pub fn provide(&self, cid: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(JsValue::UNDEFINED, move |_| {
+            let cid = config::parse_cid(&text(&cid, "cid")?)?;
+            Ok(async move {
+                peer.provide(cid).await?;
+                Ok(JsValue::UNDEFINED)
+            })
+        })
+    }
+
+    pub fn dial(&self, address: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(JsValue::UNDEFINED, move |_| {
+            let address = config::parse_address(&text(&address, "address")?)?;
+            Ok(async move { Ok(peer.dial(address).await?.to_string().into()) })
+        })
+    }
+
+    /// Resolves when the chunk is kept; `dispatch(name, detail)` hears of it meanwhile.
+    #[wasm_bindgen(js_name = startChunkDownload)]
+    pub fn start_chunk_download(
+        &self,
+        peer_id: JsValue,
+        cid: JsValue,
+        file_hash: JsValue,
+        chunk_index: JsValue,
+        options: JsValue,
+        dispatch: Function,
+    ) -> Promise {
+        let peer = self.peer.clone();
+        self.call(options, move |options| {
+            let request = chunk_request([peer_id, cid, file_hash, chunk_index], options)?;
+            Ok(async move {
+                let (download, events) = peer.start_chunk_download(request)?;
+                tell(events, dispatch);
+                download.finished().await?;
+                Ok(JsValue::UNDEFINED)
+            })
+        })
+    }
+
+    #[wasm_bindgen(js_name = downloadFile)]
+    pub fn download_file(
+        &self,
+        cid: JsValue,
+        options: JsValue,
+        dispatch: Function,
+    ) -> Result<RawDownload, JsValue> {
+        Options::new(options)
+            .and_then(|options| RawDownload::start(&self.peer, &cid, &options, dispatch))
+            .map_err(|error| failure(&error))
+    }
+
+    #[wasm_bindgen(js_name = setTrust)]
+    pub fn set_trust(&self, peer: JsValue, trust: JsValue) -> Result<(), JsValue> {
+        let set = || {
+            let peer = config::parse_peer_id(&text(&peer, "peerID")?)?;
+            let trust = trust.as_f64().filter(|trust| (0.0..=MAX_TRUST).contains(trust));
+            let trust = trust.ok_or_else(|| bad("trust", "not a number from 0 to 10"))?;
+            self.peer.set_trust(peer, trust);
+            Ok(())
+        };
+        set().map_err(|error: Error| failure(&error))
     }
 
     pub fn storage(&self) -> Promise {
@@ -251,13 +355,16 @@ fn optional_peer(value: &JsValue) -> Result<Option<PeerId>> {
     config::parse_peer_id(&text(value, "peerID")?).map(Some)
 }
 
-fn object(fields: &[(&str, JsValue)]) -> JsValue {
-    let out = js_sys::Object::new();
-    for (name, value) in fields {
-        // Setting a property of a fresh object cannot fail.
-        let _ = Reflect::set(&out, &(*name).into(), value);
-    }
-    out.into()
+/// A listing.
+fn directory(cid: Cid, entries: &BTreeMap<String, Cid>) -> Result<JsValue> {
+    let entries = entries.iter().map(|(name, cid)| (name.as_str(), cid.to_string()));
+    let json = serde_json::to_string(&entries.collect::<BTreeMap<_, _>>());
+    let json = json.map_err(|error| Error::Storage { reason: error.to_string() })?;
+    Ok(object(&[
+        ("type", "directory".into()),
+        ("cid", cid.to_string().into()),
+        ("entries", parse_json(&json)?),
+    ]))
 }
 
 /// Names of files become keys of an object: `JSON.parse` makes even `__proto__` a plain one.

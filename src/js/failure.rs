@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use futures::future::{Either, select};
+use futures::future::{Either, LocalBoxFuture, select};
 use js_sys::{Error as JsError, Promise, Reflect};
 use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
@@ -15,13 +15,21 @@ pub(super) fn promise(
     signal: Option<AbortSignal>,
     work: impl Future<Output = Result<JsValue, JsValue>> + 'static,
 ) -> Promise {
+    run(signal, Box::pin(work))
+}
+
+/// One copy of this in the package is enough.
+fn run(
+    signal: Option<AbortSignal>,
+    work: LocalBoxFuture<'static, Result<JsValue, JsValue>>,
+) -> Promise {
     future_to_promise(async move {
         let Some(signal) = signal else { return work.await };
         if signal.aborted() {
             return Err(signal.reason());
         }
         let aborted = aborted(&signal);
-        match select(Box::pin(work), Box::pin(aborted)).await {
+        match select(work, Box::pin(aborted)).await {
             Either::Left((done, _)) => done,
             Either::Right(_) => Err(signal.reason()),
         }

@@ -23,6 +23,8 @@ export type PeerErrorCode =
   | 'BAD_CONTENT'
   /** The peer is doing too much at once; try again later. */
   | 'BUSY'
+  /** The download was cancelled. */
+  | 'CANCELLED'
   /** The client was closed. */
   | 'CLOSED'
   /** A stored block no longer matches its CID; fetch the file again. */
@@ -84,8 +86,58 @@ export interface ConnectOptions {
   peerKey?: string;
   /** Longest wait for a relay, in milliseconds (default 10 000). After it the peer is there, offline, and goes on trying. */
   timeout?: number;
+  /** Where content is looked for, in this order (default: all, in the order of {@link SourceKind}). */
+  sources?: SourceKind[];
+  /** Which peers and sources are asked first (default `performance`). */
+  strategy?: Strategy;
+  /**
+   * Trustless HTTP gateways to ask when nobody else has something, `https://…`; none by default, at most 8.
+   * What they send is verified block by block.
+   */
+  gateways?: string[];
+  /** Delegated routers (`https://…/routing/v1` without the path) that are asked who has a CID; none by default, at most 8. */
+  routers?: string[];
   /** Gives up; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
+}
+
+/**
+ * A place where content is looked for:
+ *
+ * - `local`: this browser's storage
+ * - `peers`: the connected peers, all at once, and the fallback peer of a call
+ * - `network`: peers that the DHT or a router names
+ * - `relay`: the HTTP gateway of the relays
+ * - `gateway`: the gateways given to {@link connect}
+ */
+export type SourceKind = 'local' | 'peers' | 'network' | 'relay' | 'gateway';
+
+/**
+ * What decides whom to ask first.
+ *
+ * - `performance`: low latency, high bandwidth, direct connections
+ * - `trust`: peers that {@link P2PWebAppClient.setTrust} names, and those that never sent anything wrong
+ * - `privacy-first`: connected peers only; neither the DHT nor gateways learn what is looked for
+ * - `cost`: direct peers before relayed ones, gateways last
+ * - a function: a score for each peer, higher is asked first; one that throws counts as 0
+ */
+export type Strategy = 'performance' | 'trust' | 'privacy-first' | 'cost' | ((peer: PeerScoreInput) => number);
+
+/** What is measured of a peer. */
+export interface PeerScoreInput {
+  peer: string;
+  /** Connected without a relay between. */
+  direct: boolean;
+  /** Speaks Bitswap. */
+  hasIPFS: boolean;
+  /** Round trip in milliseconds, once measured. */
+  latency?: number;
+  /** Bytes per second received from it, once measured. */
+  bandwidth?: number;
+  /** Of what it was asked for, the part that it delivered: 0 to 1. */
+  success: number;
+  /** As set by {@link P2PWebAppClient.setTrust}: 0 to 10, 0 unless set. */
+  trust: number;
 }
 
 /**
@@ -133,6 +185,18 @@ export interface GetOptions {
    */
   timeout?: number;
   onProgress?: (progress: Progress) => void;
+  /** Where to look, in this order, for this call only. */
+  sources?: SourceKind[];
+  /** How many peers beyond the one that is asked may be asked on our behalf (default 0, at most 8). */
+  ttl?: number;
+  /** Who asks, as a DID; told to peers whose protocol has a place for it. */
+  requesterId?: string;
+}
+
+/** Bytes from `start` up to but not including `end`; without `end` up to the end of the file. */
+export interface ByteRange {
+  start: number;
+  end?: number;
 }
 
 /** The CID of what was stored, and of the whole tree after it. */
@@ -179,6 +243,76 @@ export class FileContent {
   stream(): ReadableStream<Uint8Array<ArrayBuffer>>;
 }
 
+/**
+ * A file whose bytes may still be on their way: comes from `getFile(cid, peer, { stream: true })` and
+ * can be read, in whole or in part, while it arrives. What was read is kept and served on.
+ */
+export class FileStream {
+  private constructor();
+  readonly type: 'file';
+  readonly cid: string;
+  /** Told from the first bytes. */
+  readonly mimeType: string;
+  /** In bytes. */
+  readonly size: number;
+  /**
+   * The bytes in order, as they arrive; no more of the file is fetched ahead than a few MiB. Cancelling
+   * it stops the fetch. Fails as `getFile` does.
+   */
+  stream(range?: ByteRange): ReadableStream<Uint8Array<ArrayBuffer>>;
+  /** Waits for all of the range. */
+  bytes(range?: ByteRange): Promise<Uint8Array<ArrayBuffer>>;
+  text(): Promise<string>;
+  blob(): Promise<Blob>;
+}
+
+/** A seeder of a file: its peer id, or with the HTTP URL at which it serves trustless blocks as well. */
+export type Seeder = string | { peer: string; httpUrl?: string };
+
+export interface ChunkDownloadOptions {
+  /** The seeder's trustless gateway (`https://host` serving `/ipfs/CID?format=raw`), asked when Bitswap fails. */
+  httpUrl?: string;
+  /** Named in the events; nothing is written there. */
+  path?: string;
+  signal?: AbortSignal;
+}
+
+export interface DownloadOptions {
+  /** Peers that have the file, at most 64; they are dialled if need be. */
+  peers: Seeder[];
+  /** What the events call the file; the CID when left out. */
+  fileHash?: string;
+  /** Where in this peer's tree the file is put when it is whole; left out: it is only kept. */
+  path?: string;
+  signal?: AbortSignal;
+}
+
+/** A download from several peers under way; comes from {@link P2PWebAppClient.downloadFile}. */
+export class Download {
+  private constructor();
+  readonly cid: string;
+  /** Resolves when the file is whole; rejects when a chunk could be had from nobody (`NOT_FOUND`) or it was cancelled (`CANCELLED`, or the signal's reason). */
+  readonly finished: Promise<StoreResult>;
+  /** Asks for no more chunks; what is on its way still arrives. */
+  pause(): void;
+  resume(): void;
+  /** Ends it. Finished chunks stay: the next download of the same file goes on from there. */
+  cancel(): void;
+}
+
+/** The events of chunk downloads; `detail` has the fields. */
+export interface ChunkEvents {
+  download_chunk_started: CustomEvent<{ file_hash: string; chunk_index: number; cid: string; peer: string }>;
+  download_chunk_progress: CustomEvent<{
+    file_hash: string;
+    chunk_index: number;
+    bytes_received: number;
+    total_bytes: number;
+  }>;
+  download_chunk_complete: CustomEvent<{ file_hash: string; chunk_index: number; path: string }>;
+  download_chunk_failed: CustomEvent<{ file_hash: string; chunk_index: number; error: string }>;
+}
+
 /** The browser's storage for this origin, in bytes. */
 export interface StorageInfo {
   /** By everything of this origin: this peer's own files, fetched ones, and what else the page stores. */
@@ -193,7 +327,7 @@ export interface StorageInfo {
  *
  * Every call may also reject with `CLOSED` or `STORAGE`.
  */
-export class P2PWebAppClient {
+export class P2PWebAppClient extends EventTarget {
   private constructor();
 
   /** Who this peer is, for others: `12D3Koo…`. */
@@ -256,10 +390,10 @@ export class P2PWebAppClient {
   listFiles(peerID?: string): Promise<FileList>;
 
   /**
-   * Gets a file or directory by CID: from this peer's storage, else from the fallback peer, else from
-   * the peers that are connected. All that arrives is verified. A file is then kept and served to
-   * others, until the site's data is cleared: no call frees a fetched file yet. The listing of another
-   * peer's directory is not kept.
+   * Gets a file or directory by CID: from this peer's storage, else from the fallback peer and the peers
+   * that are connected, else from the other {@link SourceKind | sources}. All that arrives is verified.
+   * Parts that have arrived stay when it is given up and are not fetched again. A file is kept and served to
+   * others, until the site's data is cleared: no call frees a fetched file yet.
    *
    * ```js
    * import { connect } from 'tabpeer';
@@ -274,7 +408,82 @@ export class P2PWebAppClient {
    * @throws {PeerError} `INVALID_CID`, `INVALID_PEER_ID`, `NOT_FOUND`, `WRONG_CONTENT`, `BAD_CONTENT`,
    * `TOO_LARGE` (a file of 2 GiB or more does not fit an array), `BUSY`, `TIMEOUT`, `QUOTA_EXCEEDED`, `STORAGE`
    */
-  getFile(cid: string, fallbackPeerID?: string, options?: GetOptions): Promise<FileContent | DirectoryContent>;
+  getFile(cid: string, fallbackPeerID?: string, options?: GetOptions & { stream?: false }): Promise<FileContent | DirectoryContent>;
+
+  /**
+   * The same, resolving as soon as it is known what the CID is: the bytes are read while they arrive.
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * const peer = await connect({ relays: [] });
+   * const { fileCid } = await peer.storeFile('notes/long.txt', 'a long text');
+   * const file = await peer.getFile(fileCid, undefined, { stream: true });
+   * if (file.type === 'file') {
+   *   const part = await new Response(file.stream({ start: 2, end: 6 })).text();
+   *   console.assert(part === 'long');
+   * }
+   * ```
+   */
+  getFile(cid: string, fallbackPeerID: string | undefined, options: GetOptions & { stream: true }): Promise<FileStream | DirectoryContent>;
+
+  /**
+   * `fetch` for `ipfs://CID/path` (or `/ipfs/CID/path`): GET and HEAD, the `Range` and `If-None-Match`
+   * headers, an abort signal. The body streams while blocks arrive. A directory gives its `index.html`,
+   * else its entries as JSON. As with `fetch`, what is not there is a response (404), not an error; what
+   * cannot be got within the time is 504.
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * const peer = await connect({ relays: [] });
+   * const { rootCid } = await peer.storeFile('site/hello.html', '<h1>hello</h1>');
+   * const response = await peer.fetch(`ipfs://${rootCid}/site/hello.html`);
+   * console.assert(response.headers.get('content-type')?.startsWith('text/html'));
+   * console.assert((await response.text()) === '<h1>hello</h1>');
+   * ```
+   */
+  fetch(resource: string | URL, init?: { method?: string; headers?: HeadersInit; signal?: AbortSignal }): Promise<Response>;
+
+  /** Whether the whole file, or the directory's own listing, is in this browser's storage. Asks nobody. */
+  hasFile(cid: string): Promise<boolean>;
+
+  /**
+   * Tells the DHT that this peer has `cid`. Resolves when it is told.
+   * @throws {PeerError} `INVALID_CID`, `NOT_FOUND` (it is not stored here), `PEER_UNREACHABLE` (no DHT server is connected), `TIMEOUT`
+   */
+  provide(cid: string): Promise<void>;
+
+  /**
+   * Connects with any libp2p peer, tabpeer, Helia or Kubo, and returns its id.
+   * @param address a multiaddr that this browser can dial (WebSocket, WebTransport, a circuit)
+   * @throws {PeerError} `INVALID_ADDRESS`, `PEER_UNREACHABLE`
+   */
+  dial(address: string): Promise<string>;
+
+  /** How much a peer is trusted, 0 (unless set) to 10: raises it in the order in which peers are asked. Not kept across sessions. */
+  setTrust(peerID: string, trust: number): void;
+
+  /**
+   * Gets one chunk (block) of a file from one peer: by Bitswap, else from its `httpUrl`; three attempts,
+   * 250, 500 and 1000 ms apart. Events tell how it gets on. The chunk is kept.
+   * @throws {PeerError} `INVALID_PEER_ID`, `INVALID_CID`, `BAD_ARGUMENT`, `NOT_FOUND`, `PEER_UNREACHABLE`
+   */
+  startChunkDownload(peer: string, cid: string, fileHash: string, chunkIndex: number, options?: ChunkDownloadOptions): Promise<void>;
+
+  /**
+   * Gets a whole file from several peers at once, chunk by chunk; each chunk is asked of another peer when
+   * one fails. Chunks that are stored are not fetched again, also after a reload.
+   * @throws {PeerError} at once: `INVALID_CID`, `INVALID_PEER_ID`, `BAD_ARGUMENT`
+   */
+  downloadFile(cid: string, options: DownloadOptions): Download;
+
+  addEventListener<K extends keyof ChunkEvents>(
+    type: K,
+    listener: (event: ChunkEvents[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;
 
   /** How much this origin stores and may store. Fetched files count, and stay until the site's data is cleared. */
   storage(): Promise<StorageInfo>;

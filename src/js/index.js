@@ -1,5 +1,6 @@
 // The npm package's face: loads the wasm once, turns its results into the shapes of index.d.ts
 // and its failures into PeerError. Everything else happens in Rust (src/js/client.rs).
+import { respond } from './fetch.js';
 import init, { open } from './tabpeer.js';
 
 let loading;
@@ -28,11 +29,22 @@ async function settle(promise) {
   try {
     return await promise;
   } catch (error) {
-    if (error?.name === 'PeerError' && !(error instanceof PeerError)) {
-      // The cause has the stack of where it was found.
-      throw new PeerError(error.code, error.message, { cause: error });
-    }
-    throw error;
+    throw ours(error);
+  }
+}
+
+/** The wasm module's failures as PeerErrors of this package; the cause has the stack of where it was found. */
+function ours(error) {
+  const foreign = error?.name === 'PeerError' && !(error instanceof PeerError);
+  return foreign ? new PeerError(error.code, error.message, { cause: error }) : error;
+}
+
+/** Runs what fails at once. */
+function now(call) {
+  try {
+    return call();
+  } catch (error) {
+    throw ours(error);
   }
 }
 
@@ -44,11 +56,12 @@ export async function connect(options = {}) {
   return new P2PWebAppClient(await settle(open(given)));
 }
 
-export class P2PWebAppClient {
+export class P2PWebAppClient extends EventTarget {
   #raw;
 
   /** Clients come from connect(). */
   constructor(raw) {
+    super();
     this.#raw = raw;
   }
 
@@ -89,8 +102,44 @@ export class P2PWebAppClient {
   }
 
   async getFile(cid, fallbackPeerID, options = {}) {
+    if (options?.stream) {
+      const opened = await settle(this.#raw.openFile(cid, fallbackPeerID, options));
+      return opened.type === 'file' ? new FileStream(opened, options.signal) : opened;
+    }
     const found = await settle(this.#raw.getFile(cid, fallbackPeerID, options));
     return found.type === 'file' ? new FileContent(found) : found;
+  }
+
+  fetch(resource, init = {}) {
+    const resolve = (cid, path, options) => settle(this.#raw.resolve(cid, path, options));
+    return respond({ resolve, get: (...args) => this.getFile(...args) }, resource, init ?? {});
+  }
+
+  hasFile(cid) {
+    return settle(this.#raw.hasFile(cid));
+  }
+
+  provide(cid) {
+    return settle(this.#raw.provide(cid));
+  }
+
+  dial(address) {
+    return settle(this.#raw.dial(address));
+  }
+
+  startChunkDownload(peer, cid, fileHash, chunkIndex, options = {}) {
+    return settle(this.#raw.startChunkDownload(peer, cid, fileHash, chunkIndex, options, this.#dispatch));
+  }
+
+  downloadFile(cid, options) {
+    const raw = now(() => this.#raw.downloadFile(cid, options, this.#dispatch));
+    return new Download(raw, cid, options?.signal);
+  }
+
+  #dispatch = (name, detail) => this.dispatchEvent(new CustomEvent(name, { detail }));
+
+  setTrust(peerID, trust) {
+    now(() => this.#raw.setTrust(peerID, trust));
   }
 
   storage() {
@@ -144,6 +193,112 @@ export class FileContent {
 
   stream() {
     return this.blob().stream();
+  }
+}
+
+/** A file whose bytes may still be on their way. */
+export class FileStream {
+  #raw;
+  #signal;
+
+  constructor(raw, signal) {
+    this.#raw = raw;
+    this.#signal = signal;
+    this.type = 'file';
+    this.cid = raw.cid;
+    this.mimeType = raw.mimeType;
+    this.size = raw.size;
+  }
+
+  stream(range) {
+    const pieces = now(() => this.#raw.read(range));
+    const signal = this.#signal;
+    let abort;
+    const end = () => signal?.removeEventListener('abort', abort);
+    return new ReadableStream(
+      {
+        start(controller) {
+          abort = () => {
+            pieces.cancel();
+            controller.error(signal.reason);
+          };
+          if (signal?.aborted) abort();
+          else signal?.addEventListener('abort', abort, { once: true });
+        },
+        // Asked only when the reader wants more: nothing piles up here.
+        async pull(controller) {
+          try {
+            const piece = await settle(pieces.next());
+            if (signal?.aborted) return;
+            if (piece) {
+              controller.enqueue(piece);
+            } else {
+              end();
+              controller.close();
+            }
+          } catch (error) {
+            end();
+            throw error;
+          }
+        },
+        cancel() {
+          end();
+          pieces.cancel();
+        },
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  async bytes(range) {
+    return new Uint8Array(await new Response(this.stream(range)).arrayBuffer());
+  }
+
+  text() {
+    return new Response(this.stream()).text();
+  }
+
+  async blob() {
+    const bytes = await new Response(this.stream()).blob();
+    return bytes.slice(0, bytes.size, this.mimeType);
+  }
+}
+
+/** A download from several peers. */
+export class Download {
+  #raw;
+
+  constructor(raw, cid, signal) {
+    this.#raw = raw;
+    this.cid = cid;
+    this.finished = ended(raw, signal);
+    // Whoever does not look at it is told by the events.
+    this.finished.catch(() => {});
+  }
+
+  pause() {
+    this.#raw.pause();
+  }
+
+  resume() {
+    this.#raw.resume();
+  }
+
+  cancel() {
+    this.#raw.cancel();
+  }
+}
+
+async function ended(raw, signal) {
+  const cancel = () => raw.cancel();
+  if (signal?.aborted) cancel();
+  signal?.addEventListener('abort', cancel, { once: true });
+  try {
+    return await settle(raw.finished());
+  } catch (error) {
+    throw signal?.aborted ? signal.reason : error;
+  } finally {
+    signal?.removeEventListener('abort', cancel);
   }
 }
 

@@ -9,4 +9,6 @@ mod arguments;
 mod bench;
 mod client;
 mod content;
+mod download;
 mod failure;
+mod file;

@@ -9,10 +9,10 @@ use libp2p::{
 
 use super::{
     config::{
-        DHT_PROTOCOL, MAX_AGENT_LENGTH, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER,
-        MAX_DHT_PROVIDED, MAX_DHT_RECORDS, MAX_GOSSIP_MESSAGE, MAX_INBOUND_CONNECTIONS,
-        MAX_PENDING_INBOUND, MAX_PENDING_OUTBOUND, NetworkConfig, PING_INTERVAL, PING_TIMEOUT,
-        PROTOCOL_VERSION,
+        DHT_PROTOCOL, DHT_QUERY_TIMEOUT, MAX_AGENT_LENGTH, MAX_CONNECTIONS,
+        MAX_CONNECTIONS_PER_PEER, MAX_DHT_PROVIDED, MAX_DHT_RECORDS, MAX_GOSSIP_MESSAGE,
+        MAX_INBOUND_CONNECTIONS, MAX_PENDING_INBOUND, MAX_PENDING_OUTBOUND, NetworkConfig,
+        PING_INTERVAL, PING_TIMEOUT, PROTOCOL_VERSION,
     },
     error::NetworkError,
     streams,
@@ -83,6 +83,7 @@ fn kad(peer: PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
     // Announcements are repeated by whoever makes them, with the other peers in view.
     config.set_provider_publication_interval(None).set_publication_interval(None);
     config.set_replication_interval(None).set_periodic_bootstrap_interval(None);
+    config.set_query_timeout(DHT_QUERY_TIMEOUT);
     if let Some(parallel) = NonZeroUsize::new(3) {
         config.set_parallelism(parallel);
     }

@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::{
     DialTarget,
+    dht::{ProvideReply, Providers},
     error::NetworkError,
     status::PeerInfo,
     streams::{IncomingStreams, OpenReply},
@@ -25,6 +26,15 @@ pub enum Command {
     Accept {
         protocol: StreamProtocol,
         reply: oneshot::Sender<Result<IncomingStreams, NetworkError>>,
+    },
+    FindProviders {
+        key: Vec<u8>,
+        limit: usize,
+        reply: oneshot::Sender<Result<Providers, NetworkError>>,
+    },
+    Provide {
+        key: Vec<u8>,
+        reply: ProvideReply,
     },
     ConnectedPeers {
         reply: oneshot::Sender<Vec<PeerInfo>>,

@@ -77,6 +77,15 @@ pub const MAX_DHT_RECORDS: usize = 256;
 /// Keys that this peer announces itself as a provider of.
 pub const MAX_DHT_PROVIDED: usize = 16 * 1024;
 
+/// Queries of the DHT at once.
+pub const MAX_DHT_QUERIES: usize = 32;
+/// How long a query of the DHT may take.
+pub const DHT_QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Providers that one search finds at most.
+pub const MAX_PROVIDERS: usize = 100;
+/// Bytes of a key of the DHT: a multihash.
+pub const MAX_DHT_KEY: usize = 128;
+
 /// The DHT of private networks, as Kubo and Helia name it and as our relays serve it. On the public
 /// name a relay with a public address would be drawn into the public DHT.
 pub const DHT_PROTOCOL: &str = "/ipfs/lan/kad/1.0.0";

@@ -24,6 +24,8 @@ pub enum NetworkError {
     ConnectionLost { peer: PeerId, protocol: String, reason: String },
     #[error("{protocol} is accepted already")]
     AlreadyAccepted { protocol: String },
+    #[error("the DHT was not told: {reason}")]
+    NotAnnounced { reason: String },
     /// A bound of this peer, not of the other.
     #[error("too many {what} at once, at most {limit}")]
     TooMany { what: &'static str, limit: usize },

@@ -17,6 +17,7 @@ use super::{
         CLOSE_TIMEOUT, IDLE_TIMEOUT, MAX_NEGOTIATING_STREAMS, NetworkConfig, TRANSPORT_TIMEOUT,
     },
     connections::Connections,
+    dht::Queries,
     error::NetworkError,
     peers::Peers,
     relay_driver::RecordResult,
@@ -31,7 +32,7 @@ use crate::platform::{
     transport,
 };
 
-/// How often calls that were given up are looked for while a peer is wanted.
+/// How often calls that were given up are looked for while a peer is wanted or looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct EventLoop {
@@ -41,6 +42,7 @@ pub struct EventLoop {
     pub(super) connections: Connections,
     pub(super) wanted: Wanted,
     pub(super) book: AddressBook,
+    pub(super) queries: Queries,
     pub(super) dialer: Dialer,
     /// Why each dial of ours was made.
     pub(super) dials: HashMap<ConnectionId, Purpose>,
@@ -95,6 +97,7 @@ impl EventLoop {
             connections: Connections::default(),
             wanted: Wanted::default(),
             book: AddressBook::new(dialer),
+            queries: Queries::default(),
             dialer,
             dials: HashMap::new(),
             listeners: HashMap::new(),
@@ -151,6 +154,8 @@ impl EventLoop {
             Command::Accept { protocol, reply } => {
                 let _ = reply.send(self.swarm.behaviour_mut().streams.accept(protocol));
             }
+            Command::FindProviders { key, limit, reply } => self.find_providers(&key, limit, reply),
+            Command::Provide { key, reply } => self.provide(&key, reply),
             Command::ConnectedPeers { reply } => {
                 let keeper = &self.keeper;
                 let _ = reply.send(self.connections.infos(|peer| keeper.index_of(peer).is_some()));
@@ -173,6 +178,9 @@ impl EventLoop {
         if !actions.is_empty() {
             self.perform(actions);
         }
+        if !self.queries.is_empty() {
+            self.end_abandoned_queries();
+        }
         if self.wanted.is_empty() {
             return;
         }
@@ -191,7 +199,7 @@ impl EventLoop {
     fn set_timer(&mut self) {
         let keeper = self.keeper.next_wake().map(|at| self.started + at);
         let running = self.timer.as_ref().map(|(at, _)| *at);
-        let sweep = (!self.wanted.is_empty()).then(|| {
+        let sweep = (!self.wanted.is_empty() || !self.queries.is_empty()).then(|| {
             let latest = Instant::now() + SWEEP_INTERVAL;
             running.map_or(latest, |at| at.min(latest))
         });
@@ -254,6 +262,7 @@ impl EventLoop {
         // Dropping what waits answers it: the handle reads a dropped reply as closed.
         self.commands.close();
         self.wanted = Wanted::default();
+        self.queries = Queries::default();
         self.dials.clear();
         let peers: Vec<PeerId> = self.connections.ids().collect();
         for peer in peers {

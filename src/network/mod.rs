@@ -12,6 +12,7 @@ mod behaviour;
 mod command;
 pub mod config;
 pub mod connections;
+mod dht;
 mod dialing;
 pub mod error;
 mod event_loop;
@@ -41,6 +42,7 @@ use crate::platform::{dialer, task, time};
 
 pub use self::{
     config::{NetworkConfig, RelaySpec},
+    dht::Providers,
     error::NetworkError,
     peers::{PeerStreams, PeersWatch},
     status::{CircuitLimit, OnlineOutcome, PeerInfo, RelayState, RelayStatus, Status},
@@ -144,6 +146,18 @@ impl Network {
         protocol: StreamProtocol,
     ) -> Result<Option<bool>, NetworkError> {
         self.call(|reply| Command::Supports { peer, protocol, reply }).await
+    }
+
+    /// Looks for peers that are said to have what `key` (a multihash) names, `limit` at most, in the
+    /// DHT. Where they are goes into the address book, so that they can be dialled. Ends within
+    /// [`config::DHT_QUERY_TIMEOUT`].
+    pub async fn providers(&self, key: Vec<u8>, limit: usize) -> Result<Providers, NetworkError> {
+        self.call(|reply| Command::FindProviders { key, limit, reply }).await?
+    }
+
+    /// Tells the DHT that this peer has what `key` (a multihash) names. It forgets after a day.
+    pub async fn provide(&self, key: Vec<u8>) -> Result<(), NetworkError> {
+        self.call(|reply| Command::Provide { key, reply }).await?
     }
 
     /// The platform says that the network may have come back: relays that wait are dialled now and

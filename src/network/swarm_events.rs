@@ -131,7 +131,7 @@ impl EventLoop {
                 }
             },
             BehaviourEvent::Gossipsub(event) => tracing::trace!(?event, "gossip"),
-            BehaviourEvent::Kad(event) => tracing::trace!(?event, "DHT"),
+            BehaviourEvent::Kad(event) => self.on_kad_event(event),
             BehaviourEvent::Identify(_) => {}
         }
     }

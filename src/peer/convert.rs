@@ -1,7 +1,5 @@
 //! Errors and results of the layers below, as the API gives them.
 
-use libp2p::PeerId;
-
 use crate::{
     content::{
         block::Cid,
@@ -12,7 +10,10 @@ use crate::{
         walk::WalkError,
     },
     error::Error,
-    exchange::webapp::{EntryKind, FileEntry, FileList},
+    exchange::{
+        fetch::FetchError,
+        webapp::{EntryKind, FileEntry, FileList},
+    },
     network::NetworkError,
 };
 
@@ -78,8 +79,41 @@ pub(super) fn file_list(root: Cid, entries: Vec<(TreePath, Entry)>) -> FileList 
     FileList { root: Some(root), entries: entries.collect() }
 }
 
-/// Not found, and who was asked.
-pub(super) fn not_found(cid: Cid, asked: Vec<(PeerId, Error)>) -> Error {
-    let asked = asked.into_iter().map(|(peer, error)| format!("{peer}: {error}")).collect();
-    Error::NotFound { what: cid.to_string(), asked }
+/// Why `what` could not be fetched.
+pub(super) fn fetch_error(root: Cid, error: FetchError) -> Error {
+    match error {
+        FetchError::NotFound { wrong: Some(wrong), .. } => {
+            Error::WrongContent { peer: wrong.peer, cid: wrong.cid, reason: wrong.reason }
+        }
+        FetchError::NotFound { cid, asked, wrong: None } if cid == root => {
+            Error::NotFound { what: root.to_string(), asked }
+        }
+        FetchError::NotFound { cid, asked, wrong: None } => {
+            Error::NotFound { what: format!("block {cid} of {root}"), asked }
+        }
+        FetchError::TimedOut { after, asked } => {
+            let asked = if asked.is_empty() { "nobody".to_owned() } else { asked.join("; ") };
+            Error::Timeout { what: format!("getting {root} (asked: {asked})"), after }
+        }
+        FetchError::Here(error) => error,
+    }
+}
+
+pub(super) fn network_error(error: NetworkError) -> Error {
+    match error {
+        NetworkError::Closed => Error::Closed,
+        NetworkError::UnsupportedProtocol { peer, protocol } => {
+            Error::Unsupported { peer, protocol }
+        }
+        NetworkError::AddressUnreachable { address, reason } => {
+            Error::InvalidAddress { text: address.to_string(), reason }
+        }
+        NetworkError::PeerUnreachable { peer, .. }
+        | NetworkError::ConnectionLost { peer, .. }
+        | NetworkError::DialSelf(peer)
+        | NetworkError::StreamTimeout { peer, .. } => {
+            Error::PeerUnreachable { peer, reason: error.to_string() }
+        }
+        other => Error::BadArgument { what: "network", reason: other.to_string() },
+    }
 }

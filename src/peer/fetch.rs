@@ -1,4 +1,4 @@
-//! Getting content that may not be here: one flight per CID, shared by all who ask meanwhile
+//! Getting content that may not be here, whole: one flight per CID, shared by all who ask meanwhile
 //! (design: flow of `getFile`).
 
 use std::{
@@ -15,22 +15,26 @@ use futures::{
 use libp2p::PeerId;
 use tokio::sync::Semaphore;
 
-use super::{Peer, ProgressSink, convert, read};
+use super::{
+    GetOptions, Peer, ProgressSink,
+    incoming::{Incoming, OnFull, Reading},
+    read::{self, Stored},
+};
 use crate::{
-    content::block::Cid,
+    content::{block::Cid, mime},
     error::{Error, Result},
-    exchange::webapp::{self, FileList},
-    network::{Network, PeerInfo},
-    platform::{BoxFuture, MaybeSend},
-    store::{RootChange, Store, StoreError},
+    exchange::{
+        fetch::FetchRequest,
+        webapp::{self, FileList},
+    },
+    network::Network,
+    platform::{BoxFuture, MaybeSend, time::Instant},
 };
 
 /// CIDs that callers wait for at a time.
 const MAX_FLIGHTS: usize = 4096;
 /// Of these, those being transferred; the others wait their turn. Below what a peer answers at a time.
 const MAX_TRANSFERS: usize = 16;
-/// Connected peers asked for one CID, besides the fallback peer.
-const MAX_ASKED: usize = 8;
 
 /// What a CID turned out to be.
 #[derive(Debug, Clone)]
@@ -75,99 +79,80 @@ impl Flights {
     }
 }
 
+/// Whole: found here, or fetched and kept.
 pub(super) async fn get(
     peer: Peer,
     cid: Cid,
     fallback: Option<PeerId>,
-    progress: Option<Arc<dyn ProgressSink>>,
+    options: GetOptions,
 ) -> Result<Content> {
     let store = &peer.inner.store;
-    match read::stored(store, cid).await {
-        Ok(Some(content)) => {
+    let progress = options.progress.clone();
+    let absent = match read::look(store, cid).await {
+        Ok(Stored::Whole(content)) => {
             if let (Some(progress), Content::File(file)) = (&progress, &content) {
                 progress.report(file.size, Some(file.size));
             }
             return Ok(content);
         }
-        Ok(None) | Err(Error::CorruptBlock { .. }) => {}
+        Ok(Stored::Nothing) => true,
+        // A damaged block was taken out of the way, and is fetched again.
+        Ok(Stored::Partly) | Err(Error::CorruptBlock { .. }) => false,
         Err(error) => return Err(error),
-    }
+    };
+    let started = Instant::now();
     loop {
-        let (network, store) = (peer.inner.network.clone(), store.clone());
-        let transfers = peer.inner.flights.transfers.clone();
+        let mut request = options.request(cid, fallback);
+        let flying = peer.clone();
         let (flight, joined) =
             peer.inner.flights.contents.join(cid, progress.as_ref(), |progress| async move {
-                let _turn = transfers.acquire_owned().await.map_err(|_| Error::Closed)?;
-                from_peers(&network, &store, cid, fallback, progress).await
+                let transfers = &flying.inner.flights.transfers;
+                let _turn = transfers.acquire().await.map_err(|_| Error::Closed)?;
+                request.timeout =
+                    request.timeout.map(|after| after.saturating_sub(started.elapsed()));
+                whole(&flying, request, absent, progress).await
             })?;
         match flight.await {
-            // Somebody else's flight did not ask the peer that this caller names.
+            // Somebody else's flight did not ask the peer that this caller names, or had less time.
             Err(Error::NotFound { .. } | Error::WrongContent { .. })
                 if joined && fallback.is_some() => {}
+            Err(Error::Timeout { .. }) if joined => {}
             outcome => return outcome,
         }
     }
 }
 
-/// Asks the fallback peer, then the connected ones that speak the protocol, one after the other:
-/// the answer is the whole file, so asking two at once would fetch it twice.
-async fn from_peers(
-    network: &Network,
-    store: &Store,
-    cid: Cid,
-    fallback: Option<PeerId>,
+/// `absent`: the root's block is known not to be here.
+async fn whole(
+    peer: &Peer,
+    request: FetchRequest,
+    absent: bool,
     progress: Listeners,
 ) -> Result<Content> {
-    let connected = network.connected_peers().await.map_err(|_| Error::Closed)?;
-    let speaks =
-        |info: &PeerInfo| info.protocols.iter().any(|protocol| protocol == webapp::PROTOCOL);
-    // A limited circuit would break off in the middle of a file.
-    let speaking =
-        connected.iter().filter(|info| !info.limited && speaks(info)).map(|info| info.id);
-    let others = speaking.filter(|peer| Some(*peer) != fallback).take(MAX_ASKED);
-    let mut asked = Vec::new();
-    let mut lie = None;
-    for peer in fallback.into_iter().chain(others) {
-        match from_peer(network, store, peer, cid, &progress).await {
-            Ok(content) => return Ok(content),
-            Err(error @ (Error::QuotaExceeded | Error::Storage { .. } | Error::Closed)) => {
-                return Err(error);
-            }
-            Err(error) => {
-                if matches!(error, Error::WrongContent { .. }) {
-                    lie.get_or_insert(error.clone());
-                }
-                asked.push((peer, error));
-            }
-        }
+    let cid = request.root;
+    let mut incoming = Incoming::start(peer, request, OnFull::Fail, Arc::new(progress)).await?;
+    if absent {
+        incoming.set_absent(&cid);
     }
-    Err(lie.unwrap_or_else(|| convert::not_found(cid, asked)))
+    let root = incoming.block(cid).await?;
+    if read::is_directory(&root)? {
+        return Ok(Content::Directory(incoming.entries().await?));
+    }
+    let mut reading = Reading::new(incoming, None)?;
+    let outcome = read_whole(cid, &mut reading).await;
+    if outcome.is_err() {
+        // What has come is not fetched again. The reason for the failure is what counts.
+        let _ = reading.incoming().keep().await;
+    }
+    outcome
 }
 
-async fn from_peer(
-    network: &Network,
-    store: &Store,
-    peer: PeerId,
-    cid: Cid,
-    progress: &Listeners,
-) -> Result<Content> {
-    let fetched =
-        webapp::fetch(network, store, peer, cid, &|done, total| progress.report(done, total))
-            .await?;
-    if let webapp::Kind::Directory(entries) = fetched.kind {
-        // Not kept: the store names only what is whole, and what the directory names is not here.
-        return Ok(Content::Directory(entries));
-    }
-    let name = format!("cache/{cid}");
-    let expected = store.root(&name).await?;
-    match store
-        .commit(vec![fetched.session], vec![RootChange { name, expected, new: Some(cid) }])
-        .await
-    {
-        Ok(()) | Err(StoreError::RootConflict { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    read::stored(store, cid).await?.ok_or_else(|| convert::missing(&cid))
+async fn read_whole(cid: Cid, reading: &mut Reading) -> Result<Content> {
+    let head = reading.head().await?;
+    while reading.next().await?.is_some() {}
+    reading.incoming().finish().await?;
+    let size = reading.size().unwrap_or_default();
+    Ok(Content::File(FileInfo { cid, size, mime_type: mime::sniff(&head).to_owned() }))
 }
 
 /// Those who want to know how a flight gets on, for as long as their own call lasts.
@@ -178,7 +163,9 @@ impl Listeners {
     fn add(&self, listener: Option<&Arc<dyn ProgressSink>>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(listener.map(Arc::downgrade));
     }
+}
 
+impl ProgressSink for Listeners {
     fn report(&self, done: u64, total: Option<u64>) {
         // Cloned, because a listener may call back into the peer.
         let listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

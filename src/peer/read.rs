@@ -28,15 +28,32 @@ const WINDOW: usize = 4;
 /// Interior nodes asked of the store at a time, and leaves whose presence is asked for.
 const WALK_WINDOW: usize = 64;
 
-/// What `cid` is, if all of it is stored: every block of a file, every node of a directory (not what
-/// the directory names).
+/// What is stored of a CID.
+pub(super) enum Stored {
+    /// Every block of a file, every node of a directory (not what the directory names).
+    Whole(Content),
+    /// The root's block.
+    Partly,
+    Nothing,
+}
+
+/// What `cid` is, if all of it is stored.
 pub(crate) async fn stored(store: &Store, cid: Cid) -> Result<Option<Content>> {
-    let Some(root) = block(store, &cid).await? else { return Ok(None) };
+    match look(store, cid).await? {
+        Stored::Whole(content) => Ok(Some(content)),
+        Stored::Partly | Stored::Nothing => Ok(None),
+    }
+}
+
+pub(super) async fn look(store: &Store, cid: Cid) -> Result<Stored> {
+    let Some(root) = block(store, &cid).await? else { return Ok(Stored::Nothing) };
     if is_directory(&root)? {
-        return entries(store, cid).await.map(|entries| entries.map(Content::Directory));
+        let entries = entries(store, cid).await?;
+        let whole = entries.map(|entries| Stored::Whole(Content::Directory(entries)));
+        return Ok(whole.unwrap_or(Stored::Partly));
     }
     if !is_whole(store, cid).await? {
-        return Ok(None);
+        return Ok(Stored::Partly);
     }
     let mut reading = Reading::new(store.clone(), cid, Some(0..mime::SNIFF_LEN as u64))?;
     let mut head = Vec::with_capacity(mime::SNIFF_LEN);
@@ -44,7 +61,8 @@ pub(crate) async fn stored(store: &Store, cid: Cid) -> Result<Option<Content>> {
         head.extend_from_slice(&piece);
     }
     let size = reading.reader.size().unwrap_or_default();
-    Ok(Some(Content::File(FileInfo { cid, size, mime_type: mime::sniff(&head).to_owned() })))
+    let mime_type = mime::sniff(&head).to_owned();
+    Ok(Stored::Whole(Content::File(FileInfo { cid, size, mime_type })))
 }
 
 /// The bytes of `root` in order. An item that is an error ends the stream.
@@ -126,7 +144,8 @@ async fn is_whole(store: &Store, root: Cid) -> Result<bool> {
     Ok(true)
 }
 
-fn is_directory(root: &Block) -> Result<bool> {
+/// Whether `root` is a directory; fails if it is neither that nor a file.
+pub(super) fn is_directory(root: &Block) -> Result<bool> {
     if root.cid().codec() != DAG_PB {
         return Ok(false);
     }
@@ -140,7 +159,7 @@ fn is_directory(root: &Block) -> Result<bool> {
     }
 }
 
-async fn block(store: &Store, cid: &Cid) -> Result<Option<Block>> {
+pub(super) async fn block(store: &Store, cid: &Cid) -> Result<Option<Block>> {
     Ok(blocks(store, std::slice::from_ref(cid)).await?.pop().flatten())
 }
 

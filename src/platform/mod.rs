@@ -14,12 +14,13 @@ use web as imp;
 pub mod database;
 pub mod http;
 pub mod memory;
+pub mod task;
 pub mod transport;
 
-/// Tasks and timers that work on both: tokio's natively, the page's event loop in a browser.
+/// Futures and timers that work on both: tokio's natively, the page's event loop in a browser.
 pub use n0_future::{
     boxed::{BoxFuture, BoxStream},
-    task, time,
+    time,
 };
 
 /// SHA-256 of `data`, off the calling thread where the platform can: WebCrypto in a browser for

@@ -1,15 +1,17 @@
 // A relay process of one's own: free ports, a fresh data folder, ended by its own handle.
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 
 /** A debug build on a loaded machine makes its key and certificate in seconds. */
 const READY_MS = 60_000;
 const LOOPBACK = '127.0.0.1';
+const execute = promisify(execFile);
 
 export class Relay {
   #program;
@@ -34,6 +36,12 @@ export class Relay {
     const found = this.addresses.find((address) => transportOf(address) === transport);
     if (!found) throw new Error(`the relay has no ${transport} address: ${this.addresses.join(' ')}`);
     return found.includes('/p2p/') ? found : `${found}/p2p/${this.peerId}`;
+  }
+
+  /** Adds a file or folder to the store of the relay that runs, and says its CID. */
+  async add(file, { profile }) {
+    const args = ['add', '--data-dir', path.join(this.#folder, 'data'), '--quiet', '--profile', profile, file];
+    return (await execute(this.#program, args)).stdout.trim();
   }
 
   /** Ends the process at once, as a power cut does. */

@@ -7,7 +7,8 @@ FOLDER must not exist yet and becomes the node's repository. The first line on s
 line on stdin is one command and gets one line of answer, in order:
 
     {"command": "add", "path": PATH, "profile": PROFILE}    {"cid": CID}; a PATH may be a file or a folder;
-                                                            with "part": [INDEX, OF] only some blocks are kept
+                                                            with "part": [INDEX, OF] only some blocks are kept,
+                                                            with "leaves": false none of raw bytes
     {"command": "fetch", "cid": CID, "to": PATH}            {}, when all of it is there
     {"command": "dial", "address": MULTIADDR}               {}
     {"command": "peers"}                                    {"peers": [PEER_ID]}
@@ -104,10 +105,10 @@ class Kubo:
         local = [address for address in listed if address.startswith("/ip4/127.0.0.1/") and "p2p-circuit" not in address]
         return [address if address.endswith(own) else address + own for address in local]
 
-    def add(self, path, profile, part=None):
+    def add(self, path, profile, part=None, leaves=True):
         if profile != NATIVE_PROFILE:
-            return Builder(PROFILES[profile], self.put, part).add(path)
-        if part is not None:
+            return Builder(PROFILES[profile], self.put, part, leaves).add(path)
+        if part is not None or not leaves:
             raise ValueError(f"{profile} cannot be added in parts")
         cid = (self.call("AddFile", os.path.abspath(path), False) or b"").decode()
         if not cid:
@@ -126,7 +127,8 @@ class Kubo:
     def obey(self, command):
         match command["command"]:
             case "add":
-                return {"cid": self.add(command["path"], command["profile"], command.get("part"))}
+                options = {name: command[name] for name in ("profile", "part", "leaves") if name in command}
+                return {"cid": self.add(command["path"], **options)}
             case "fetch":
                 self.expect("Download", command["cid"], os.path.abspath(command["to"]))
                 return {}

@@ -69,9 +69,9 @@ export class RealPeer {
     return found;
   }
 
-  /** Imports a file or a flat folder and says its CID. With `part: [index, of]` it keeps only some of a file's blocks. */
-  async add(file, { profile, part }) {
-    return (await this.#command({ command: 'add', path: file, profile, part })).cid;
+  /** Imports a file or a flat folder and says its CID. Of a file it can keep only some blocks: `part: [index, of]`, or `leaves: false` (Kubo). */
+  async add(file, { profile, part, leaves }) {
+    return (await this.#command({ command: 'add', path: file, profile, part, leaves })).cid;
   }
 
   /** Fetches a file or a flat folder from whom it is connected to. */

@@ -1,8 +1,12 @@
 // The real peers among themselves: what fails here is not ours. Each way round over each transport that both have.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
+import { launch } from '../e2e/browser.mjs';
+import { sha256 } from '../e2e/fixtures.mjs';
 import { Content, KIB, MIB, fetchesTheSame } from './content.mjs';
+import { HeliaSite } from './helia-page.mjs';
 import { RealPeer } from './real-peer.mjs';
 
 const MINUTE = 60_000;
@@ -49,5 +53,40 @@ describe('Kubo and Helia', { timeout: 4 * MINUTE }, () => {
     const cid = await kubo.add(folder, { profile });
     await fetchesTheSame(helia, content, cid, folder);
     assert.equal(await helia.add(folder, { profile }), cid, 'the same folder is another one to Helia');
+  });
+});
+
+describe('Kubo and Helia in Chromium', { timeout: 4 * MINUTE }, () => {
+  let content;
+  let kubo;
+  let site;
+  let browser;
+  before(async () => {
+    content = await Content.make();
+    [kubo] = await RealPeer.startAll('kubo');
+    site = await HeliaSite.open();
+    browser = await launch();
+  });
+  after(() => Promise.all([kubo?.stop(), site?.close(), browser?.close(), content?.remove()]));
+
+  test('over WebSocket, each way', async () => {
+    const page = await site.peer(browser);
+    await page.dial(kubo.address('ws'));
+    assert.deepEqual(await page.peers(), [kubo.peerId]);
+    const file = await content.file(3 * MIB + 1);
+    const found = await page.fetch(await kubo.add(file, { profile: 'unixfs-v1-2025' }));
+    assert.deepEqual(found, { size: 3 * MIB + 1, sha256: await sha256(file) });
+
+    const text = 'from a page';
+    const to = content.fresh('text');
+    await kubo.fetch(await page.addText(text, { profile: 'unixfs-v1-2025' }), to);
+    assert.equal(await readFile(to, 'utf8'), text);
+  });
+
+  // No more than that: what Helia's page wants over WebTransport comes in one of two tries only.
+  test('Kubo is reached over WebTransport', async () => {
+    const page = await site.peer(browser);
+    await page.dial(kubo.address('webtransport'));
+    assert.deepEqual(await page.peers(), [kubo.peerId]);
   });
 });

@@ -40,11 +40,12 @@ class Node:
 
 
 class Builder:
-    def __init__(self, profile, put, part=None):
-        """`put(name, block)` keeps a block; the name is its multihash in base32. `part`: see `keep`."""
+    def __init__(self, profile, put, part=None, leaves=True):
+        """`put(name, block)` keeps a block; the name is its multihash in base32. `part`, `leaves`: see `keep`."""
         self.profile = profile
         self.put = put
         self.index, self.of = part or (0, 1)
+        self.leaves = leaves
 
     def add(self, path):
         """The CID, as text, of a file or of a folder with all that is in it."""
@@ -91,7 +92,7 @@ class Builder:
     def keep(self, codec, block):
         multihash = SHA2_256 + hashlib.sha256(block).digest()
         # A file can be spread over several peers: the hash says which of them has a block.
-        if multihash[-1] % self.of == self.index:
+        if multihash[-1] % self.of == self.index and (self.leaves or codec != RAW):
             self.put(base32(multihash), block)
         return bytes([1, codec]) + multihash
 

@@ -1,4 +1,5 @@
 //! An HTTP server that can be made to misbehave.
+#![allow(dead_code)] // each test file uses a part of it
 
 use std::{
     net::SocketAddr,

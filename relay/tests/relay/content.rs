@@ -226,3 +226,98 @@ async fn an_add_that_is_given_up_is_taken_back() {
     assert_eq!(store.roots("").await.unwrap(), []);
     relay.stop().await;
 }
+
+/// What a native peer of ours gets over Bitswap, without a word of configuration.
+#[tokio::test]
+async fn what_was_added_is_fetched_by_bitswap() {
+    let (relay, data) = start().await;
+    let files = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..5_000_000_u32).map(|at| (at >> 20) as u8 ^ at as u8).collect();
+    std::fs::write(files.path().join("file"), &content).unwrap();
+    let added = program(data.path(), &["add", "-q", files.path().to_str().unwrap()]).await;
+    let root: cid::Cid = lines(&added.stdout)[0].parse().unwrap();
+
+    let peer = Peer::connect(&relay).await;
+    let fetched = peer.fetch_all(root).await;
+    assert_eq!(fetched.len(), 7, "the directory, the file's root, five leaves");
+    let of_file: usize =
+        fetched.iter().filter(|b| b.cid().codec() == 0x55).map(|b| b.data().len()).sum();
+    assert_eq!(of_file, content.len());
+}
+
+/// Blocks that only a connected peer has, through the gateway.
+#[tokio::test]
+async fn the_gateway_asks_connected_peers_if_it_is_told_to() {
+    let (relay, _data) = start_with(|config| {
+        config.gateway.fetch_from_peers = true;
+        config.gateway.fetch_seconds = 5;
+    })
+    .await;
+    let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at >> 20) as u8 ^ at as u8).collect();
+    let profile = tabpeer::content::profile::Profile::default();
+    let (blocks, root) = tabpeer::content::import::import_bytes(profile, &content);
+    let peer = Peer::connect(&relay).await;
+    let mut session = peer.store.session();
+    for block in &blocks {
+        session.put(block.clone()).await.unwrap();
+    }
+    session.flush().await.unwrap();
+
+    let path = format!("/ipfs/{}?format=car", root.cid);
+    let cached = crate::http::get(&relay, &path, "Cache-Control: only-if-cached\r\n").await;
+    assert_eq!(cached.0, 412);
+    let (status, _, body) = crate::http::get(&relay, &path, "").await;
+    assert_eq!(status, 200);
+    assert_eq!(crate::gateway::car_cids(&body).len(), blocks.len());
+    assert!(!relay.store().unwrap().has(&root.cid).await.unwrap(), "not kept on the disk");
+    let absent = cid::Cid::try_from(HELLO).unwrap();
+    let (status, ..) = crate::http::get(&relay, &format!("/ipfs/{absent}?format=raw"), "").await;
+    assert_eq!(status, 404);
+}
+
+/// A native peer with Bitswap, connected with a relay.
+struct Peer {
+    _network: tabpeer::network::Network,
+    bitswap: tabpeer::exchange::bitswap::Bitswap,
+    store: tabpeer::store::Store,
+}
+
+impl Peer {
+    async fn connect(relay: &Relay) -> Self {
+        use tabpeer::network::{Network, NetworkConfig};
+        let keypair = libp2p::identity::Keypair::generate_ed25519();
+        let network = Network::start(NetworkConfig::new(keypair)).unwrap();
+        let database = tabpeer::platform::memory::MemoryDatabase::new();
+        let store = tabpeer::store::Store::open(std::sync::Arc::new(database)).await.unwrap();
+        let streams = std::sync::Arc::new(network.clone());
+        let bitswap =
+            tabpeer::exchange::bitswap::Bitswap::start(streams, store.clone()).await.unwrap();
+        network.dial(crate::address_with(relay, "/ws")).await.unwrap();
+        Self { _network: network, bitswap, store }
+    }
+
+    async fn fetch_all(&self, root: cid::Cid) -> Vec<tabpeer::content::block::Block> {
+        use tabpeer::content::walk::{Leaves, Walk};
+        use tabpeer::exchange::bitswap::SessionEvent;
+        let mut session = self.bitswap.session().unwrap();
+        let mut walk = Walk::new(root, Leaves::Fetch).unwrap();
+        let mut blocks = Vec::new();
+        let fetch = async {
+            while !walk.is_done() {
+                let wants = walk.wants(100);
+                session.want(wants).await;
+                match session.next().await {
+                    Some(SessionEvent::Block { block, .. }) => {
+                        walk.supply(&block).unwrap();
+                        blocks.push(block);
+                    }
+                    // The relay has not said yet what it speaks; the want stays.
+                    Some(SessionEvent::Exhausted { .. }) => {}
+                    None => panic!("closed"),
+                }
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), fetch).await.unwrap();
+        blocks
+    }
+}

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::{start, start_with};
 
 /// Status, headers in lower case, and body, of exactly the path given: no client library between to clean it up.
-async fn get(relay: &Relay, path: &str, header: &str) -> (u16, String, Vec<u8>) {
+pub async fn get(relay: &Relay, path: &str, header: &str) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(relay.http_addr()).await.unwrap();
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n");

@@ -4,6 +4,7 @@ mod binary;
 mod circuit;
 mod content;
 mod dht;
+mod gateway;
 mod http;
 mod webtransport;
 

@@ -6,6 +6,7 @@ use libp2p::PeerId;
 
 use crate::{
     content::block::{Block, Cid},
+    error::Error,
     platform::{MaybeSend, MaybeSync, time::Duration},
 };
 
@@ -24,6 +25,24 @@ pub enum SourceKind {
     Gateway,
 }
 
+impl SourceKind {
+    /// All, in the default order.
+    pub const ALL: [Self; 5] =
+        [Self::Local, Self::Peers, Self::Network, Self::Relay, Self::Gateway];
+
+    /// As apps and requests name it.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "local" => Self::Local,
+            "peers" => Self::Peers,
+            "network" => Self::Network,
+            "relay" => Self::Relay,
+            "gateway" => Self::Gateway,
+            _ => return None,
+        })
+    }
+}
+
 /// What is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchRequest {
@@ -39,6 +58,23 @@ pub struct FetchRequest {
     pub requester: Option<String>,
     /// All sources together.
     pub timeout: Option<Duration>,
+    /// Without a sign of life for this long a source is left; `None`: as configured.
+    pub source_timeout: Option<Duration>,
+}
+
+impl FetchRequest {
+    /// For `root`, with nothing said about how.
+    pub fn new(root: Cid) -> Self {
+        Self {
+            root,
+            fallback: None,
+            preferred_sources: Vec::new(),
+            ttl: None,
+            requester: None,
+            timeout: None,
+            source_timeout: None,
+        }
+    }
 }
 
 /// Somewhere content may come from.
@@ -65,8 +101,15 @@ pub trait SourceSession: MaybeSend {
 pub enum SourceEvent {
     /// A verified block, asked for or (from a CAR) about to be.
     Block { block: Block, from: Option<PeerId> },
-    /// These cannot be had here, for this reason. A source may bring one later all the same.
+    /// These cannot be had here, for this reason; an empty one: there was nobody to ask, which is not
+    /// worth a word to the caller. A source may bring one later all the same.
     Missing { cids: Vec<Cid>, reason: String },
     /// The source as a whole is of no use to this fetch.
     Failed { reason: String },
+    /// Bytes are on their way, of blocks that cannot be told yet: how many, and of how many.
+    Progress { done: u64, total: Option<u64> },
+    /// A peer sent bytes that are not what was asked for. They were thrown away; the source goes on.
+    Wrong { peer: PeerId, cid: Cid, reason: String },
+    /// Something failed here that asking others does not cure, as a full disk.
+    Broken(Error),
 }

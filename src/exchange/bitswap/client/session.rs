@@ -1,0 +1,125 @@
+//! One fetch: what it wants, and what it knows of the peers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use libp2p::PeerId;
+
+use super::{Hash, MAX_PROVIDERS};
+
+/// What a block is taken to hold before one has come.
+const FIRST_SIZE: u64 = 256 << 10;
+/// Entries of the queue that may name what is wanted no more, beyond as many as are wanted.
+const MAX_STALE: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub wanted: BTreeSet<Hash>,
+    /// Wants that nobody was asked for; may name some that are no longer wanted.
+    pub queue: VecDeque<Hash>,
+    pub peers: BTreeMap<PeerId, Role>,
+    pub providers_only: bool,
+    /// Blocks asked for so far.
+    pub asked: u64,
+    /// The usual size of its blocks.
+    pub block_size: u64,
+    pub blocks: u64,
+    /// Blocks asked of a second peer while the first still owed them.
+    pub taken_over: u64,
+}
+
+/// What a session knows of a peer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Role {
+    /// Named by the caller, with this score.
+    pub provider: Option<f64>,
+    /// Not connected yet.
+    pub awaited: bool,
+    /// Has, or had, one of its blocks.
+    pub holder: bool,
+    /// How many blocks in a row it has declined.
+    pub declined: u32,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            wanted: BTreeSet::new(),
+            queue: VecDeque::new(),
+            peers: BTreeMap::new(),
+            providers_only: false,
+            asked: 0,
+            block_size: FIRST_SIZE,
+            blocks: 0,
+            taken_over: 0,
+        }
+    }
+}
+
+impl Session {
+    pub fn add_provider(&mut self, peer: PeerId, score: f64, connected: bool) {
+        let known = self.peers.contains_key(&peer);
+        if !known && self.peers.len() >= MAX_PROVIDERS {
+            return;
+        }
+        let role = self.peers.entry(peer).or_default();
+        role.provider = Some(score);
+        role.awaited = !connected;
+    }
+
+    /// It is not connected (any more), and not on its way.
+    pub fn gone(&mut self, peer: &PeerId) {
+        let Some(role) = self.peers.get_mut(peer) else { return };
+        *role = Role { provider: role.provider, ..Role::default() };
+        if role.provider.is_none() {
+            self.peers.remove(peer);
+        }
+    }
+
+    pub fn connected(&mut self, peer: &PeerId) {
+        if let Some(role) = self.peers.get_mut(peer) {
+            role.awaited = false;
+        }
+    }
+
+    /// Whether the peer may be asked, as far as the session has a say.
+    pub fn admits(&self, peer: &PeerId, max_declined: u32) -> bool {
+        match self.peers.get(peer) {
+            Some(role) => {
+                role.declined < max_declined && (!self.providers_only || role.provider.is_some())
+            }
+            None => !self.providers_only,
+        }
+    }
+
+    /// It has what this session wants.
+    pub fn holder(&mut self, peer: PeerId) {
+        let role = self.peers.entry(peer).or_default();
+        (role.holder, role.declined) = (true, 0);
+    }
+
+    pub fn declined(&mut self, peer: PeerId) {
+        self.peers.entry(peer).or_default().declined += 1;
+    }
+
+    pub fn got(&mut self, len: usize) {
+        // Follows a rise at once: the inner nodes of a tree say nothing of the size of its leaves.
+        let len = len as u64;
+        self.block_size = len.max(self.block_size - self.block_size / 8 + len / 8).max(1);
+        if self.blocks == 0 {
+            self.block_size = len.max(FIRST_SIZE);
+        }
+        self.blocks += 1;
+    }
+
+    /// Takes what is wanted no more out of the queue when it has become much.
+    pub fn tidy(&mut self) {
+        if self.queue.len() > 2 * self.wanted.len() + MAX_STALE {
+            let wanted = &self.wanted;
+            self.queue.retain(|hash| wanted.contains(hash));
+        }
+    }
+
+    pub fn awaits(&self) -> bool {
+        self.peers.values().any(|role| role.awaited)
+    }
+}

@@ -1,0 +1,286 @@
+//! Answering: from the store, or from elsewhere for a request that may go on.
+
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::BytesMut;
+use cid::Cid;
+use futures::{
+    AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _, stream::FuturesUnordered,
+};
+use libp2p::{PeerId, StreamProtocol};
+
+use super::{
+    AnswerHead, FORWARD_TIMEOUT, FrameReader, MAX_ANSWERS, MAX_ANSWERS_PER_PEER, MAX_CONTENT,
+    MAX_FORWARDS, MAX_REQUEST, MAX_TTL, MessageError, PROTOCOL, Request, STALL_TIMEOUT,
+    answer_without,
+};
+use crate::{
+    content::{
+        block::{Block, DAG_PB},
+        read::{ReadError, ReadStep, Reader},
+        walk::{Leaves, Walk},
+    },
+    network::{IncomingStreams, NetworkError, Stream, peers::PeerStreams},
+    platform::{BoxFuture, MaybeSend, MaybeSync, task, time},
+    store::{Store, StoreError},
+};
+
+/// Bytes of a request read at a time.
+const REQUEST_READ: usize = 1024;
+/// Blocks of a file read from the store at a time.
+const READ_WINDOW: usize = 8;
+
+/// Most blocks of a file that is answered with; one of the largest size in chunks of 1 KiB has as many.
+const MAX_FILE_BLOCKS: usize = MAX_CONTENT >> 10;
+
+/// Where requests go that the store cannot answer.
+pub trait Forward: MaybeSend + MaybeSync + 'static {
+    /// Looks for the content of `request` elsewhere, on behalf of `from`, who must not be asked.
+    /// `request.ttl` is what is left for whoever is asked. Resolves with whether all of it is in the
+    /// store now. Dropped when it takes too long.
+    fn find(&self, from: PeerId, request: Request) -> BoxFuture<bool>;
+}
+
+/// Answers requests until the network closes. Without `forward` no request goes on.
+pub async fn serve(
+    streams: &dyn PeerStreams,
+    store: Store,
+    forward: Option<Arc<dyn Forward>>,
+) -> Result<(), NetworkError> {
+    let incoming = streams.accept(StreamProtocol::new(PROTOCOL)).await?;
+    task::spawn(run(incoming, Server { store, forward, passed_on: Mutex::default() }));
+    Ok(())
+}
+
+struct Server {
+    store: Store,
+    forward: Option<Arc<dyn Forward>>,
+    /// What is being looked for elsewhere: a request for it that comes round in a circle ends here.
+    passed_on: Mutex<BTreeSet<Cid>>,
+}
+
+async fn run(mut incoming: IncomingStreams, server: Server) {
+    let mut answers = FuturesUnordered::new();
+    let mut running: HashMap<PeerId, usize> = HashMap::new();
+    loop {
+        let may_accept = answers.len() < MAX_ANSWERS;
+        let next =
+            async { if may_accept { incoming.next().await } else { std::future::pending().await } };
+        futures::select_biased! {
+            peer = answers.select_next_some() => {
+                if let Entry::Occupied(mut count) = running.entry(peer) {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
+            }
+            stream = next.fuse() => {
+                let Some((peer, stream)) = stream else { break };
+                let count = running.entry(peer).or_default();
+                if *count >= MAX_ANSWERS_PER_PEER {
+                    continue; // dropping the stream resets it
+                }
+                *count += 1;
+                let server = &server;
+                answers.push(async move {
+                    if let Err(error) = server.answer(peer, stream).await {
+                        tracing::debug!(%peer, %error, "a request for content was not answered");
+                    }
+                    peer
+                });
+            }
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum AnswerError {
+    #[error("the stream broke: {0}")]
+    Io(#[from] io::Error),
+    #[error("nothing was taken or sent for {} s", STALL_TIMEOUT.as_secs())]
+    Stalled,
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("a block of {0} is missing")]
+    Incomplete(Cid),
+}
+
+/// What the store has of a CID.
+enum Found {
+    Nothing,
+    /// A block that is its own content.
+    Block(Block),
+    /// A file, all of it, at its beginning; and its size.
+    File(Box<Reader>, usize),
+    TooLarge,
+}
+
+impl Server {
+    /// Dropping the stream before its end resets it: the other side then knows that it has not all.
+    async fn answer(&self, peer: PeerId, mut stream: Stream) -> Result<(), AnswerError> {
+        let request = time::timeout(STALL_TIMEOUT, read_request(&mut stream)).await;
+        let (request, bare) = request.map_err(|_| AnswerError::Stalled)??;
+        let cid = request.cid;
+        let mut found = self.find(cid).await?;
+        if matches!(found, Found::Nothing) && self.pass_on(peer, request).await {
+            found = self.find(cid).await?;
+        }
+        match found {
+            Found::Nothing => send(&mut stream, &answer_without(&cid, None, bare)).await?,
+            Found::TooLarge => {
+                let reason = format!("it has more than {MAX_CONTENT} bytes");
+                send(&mut stream, &answer_without(&cid, Some(&reason), bare)).await?;
+            }
+            Found::Block(block) => {
+                let frame = AnswerHead::new(&cid, block.data().len(), bare);
+                send(&mut stream, &frame.head).await?;
+                send(&mut stream, STANDARD.encode(block.data()).as_bytes()).await?;
+                send(&mut stream, frame.tail).await?;
+            }
+            Found::File(reader, size) => {
+                let frame = AnswerHead::new(&cid, size, bare);
+                send(&mut stream, &frame.head).await?;
+                self.send_file(&mut stream, *reader).await?;
+                send(&mut stream, frame.tail).await?;
+            }
+        }
+        timed(stream.close()).await
+    }
+
+    async fn find(&self, cid: Cid) -> Result<Found, AnswerError> {
+        let Some(root) = self.store.get(&cid).await? else { return Ok(Found::Nothing) };
+        if cid.codec() != DAG_PB {
+            return Ok(Found::Block(root));
+        }
+        let mut reader = Reader::new(cid, None)?;
+        reader.wants(1);
+        match reader.supply(&root) {
+            Ok(()) => {}
+            Err(
+                ReadError::NotAFile { .. } | ReadError::DagPb { .. } | ReadError::UnixFs { .. },
+            ) => return Ok(Found::Block(root)),
+            Err(error) => return Err(error.into()),
+        }
+        match usize::try_from(reader.size().unwrap_or(u64::MAX)) {
+            Ok(size) if size <= MAX_CONTENT => {
+                let whole = self.is_whole(cid).await?;
+                Ok(if whole { Found::File(Box::new(reader), size) } else { Found::Nothing })
+            }
+            _ => Ok(Found::TooLarge),
+        }
+    }
+
+    /// Whether every block of a file is here: an answer that has begun cannot say that one is not.
+    async fn is_whole(&self, cid: Cid) -> Result<bool, AnswerError> {
+        let Ok(mut walk) = Walk::with_limit(cid, Leaves::Skip, MAX_FILE_BLOCKS) else {
+            return Ok(false);
+        };
+        while !walk.is_done() {
+            for node in self.store.get_many(&walk.wants(READ_WINDOW)).await? {
+                let supplied = node.map(|node| walk.supply(&node));
+                if !matches!(supplied, Some(Ok(()))) {
+                    return Ok(false);
+                }
+            }
+        }
+        let all: Vec<Cid> = walk.into_found().into_iter().collect();
+        Ok(self.store.has_many(&all).await?.into_iter().all(|has| has))
+    }
+
+    async fn send_file(&self, stream: &mut Stream, mut reader: Reader) -> Result<(), AnswerError> {
+        let mut carry = BytesMut::new();
+        loop {
+            match reader.next() {
+                ReadStep::Bytes(bytes) => {
+                    // Whole groups of base64 only, as no padding may stand in the middle.
+                    carry.extend_from_slice(&bytes);
+                    let groups = carry.split_to(carry.len() / 3 * 3);
+                    send(stream, STANDARD.encode(&groups).as_bytes()).await?;
+                }
+                ReadStep::Done => {
+                    return send(stream, STANDARD.encode(&carry).as_bytes()).await;
+                }
+                ReadStep::Wait => {
+                    let wants = reader.wants(READ_WINDOW);
+                    if wants.is_empty() {
+                        return Err(AnswerError::Incomplete(*reader.root()));
+                    }
+                    for block in self.store.get_many(&wants).await? {
+                        let block = block.ok_or(AnswerError::Incomplete(*reader.root()))?;
+                        reader.supply(&block)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has the content looked for elsewhere, if the request may go on.
+    async fn pass_on(&self, from: PeerId, mut request: Request) -> bool {
+        let Some(forward) = &self.forward else { return false };
+        let Some(ttl) = request.ttl.and_then(|ttl| ttl.min(MAX_TTL).checked_sub(1)) else {
+            return false;
+        };
+        request.ttl = Some(ttl);
+        let Some(_turn) = self.take_turn(request.cid) else { return false };
+        time::timeout(FORWARD_TIMEOUT, forward.find(from, request)).await.unwrap_or(false)
+    }
+
+    fn take_turn(&self, cid: Cid) -> Option<Turn<'_>> {
+        let mut running = self.passed_on.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = running.len() < MAX_FORWARDS;
+        // Made only if it is one: its drop ends the turn.
+        (free && running.insert(cid)).then(|| Turn { of: &self.passed_on, cid })
+    }
+}
+
+/// A request being passed on; no longer when this is dropped.
+struct Turn<'a> {
+    of: &'a Mutex<BTreeSet<Cid>>,
+    cid: Cid,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.cid);
+    }
+}
+
+/// A request, and whether it came without its length.
+async fn read_request(stream: &mut Stream) -> Result<(Request, bool), AnswerError> {
+    let mut reader = FrameReader::new(MAX_REQUEST);
+    let mut buffer = [0; REQUEST_READ];
+    loop {
+        let len = stream.read(&mut buffer).await?;
+        if len == 0 {
+            return Err(MessageError::Truncated.into());
+        }
+        if reader.push(buffer.get(..len).unwrap_or_default())? {
+            return Ok((Request::decode(reader.body())?, reader.is_bare()));
+        }
+    }
+}
+
+async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), AnswerError> {
+    // In parts, so that the time-out is for progress, not for the whole.
+    for part in bytes.chunks(64 << 10) {
+        timed(stream.write_all(part)).await?;
+    }
+    timed(stream.flush()).await
+}
+
+async fn timed<T>(work: impl Future<Output = io::Result<T>>) -> Result<T, AnswerError> {
+    match time::timeout(STALL_TIMEOUT, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(AnswerError::Stalled),
+    }
+}

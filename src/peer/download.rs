@@ -1,0 +1,302 @@
+//! What has come of a file or directory that is not whole, kept so that nothing is fetched twice.
+//!
+//! A root of the store names only what is whole. So what has come is named in *parts*: a root
+//! `part/<cid>/<part>` names a node made for it alone, whose links are some of the blocks. A block
+//! without links is linked as it is; one with links as the same bytes under its *raw* CID, so that
+//! nothing below it is demanded (the store finds a block by either). When the file is whole, one commit
+//! names `cache/<cid>` and drops its parts. A directory stays in parts: what its entries name is not
+//! here.
+//!
+//! Everybody who fetches the same root puts into the same [`Download`].
+
+mod scribe;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use futures::{
+    SinkExt as _,
+    channel::{mpsc, oneshot},
+    lock::Mutex as AsyncMutex,
+};
+use multihash::Multihash;
+
+use self::scribe::{Job, Whole};
+use super::convert;
+use crate::{
+    content::{
+        block::{Block, Cid, DAG_PB, RAW},
+        dagpb::{PbLink, PbNode},
+        walk::{Leaves, Walk},
+    },
+    error::{Error, Result},
+    platform::task::{self, JoinHandle},
+    store::{RootChange, Session, Store, StoreError},
+};
+
+/// A part is written when it is this large: what a reload of the page may lose.
+const PART_BYTES: usize = 12 << 20;
+/// Most blocks of one part.
+const MAX_PART_BLOCKS: usize = 4096;
+/// Parts of abandoned downloads that wait to be written; further ones are lost.
+const SCRIBE_QUEUE: usize = 64;
+/// Blocks of parts that are remembered, for each download; others are written down once more.
+const MAX_REMEMBERED: usize = 1 << 16;
+/// Nodes read at a time to see that all is there.
+const WALK_WINDOW: usize = 64;
+/// How roots in the store are called: whole files, and parts of anything.
+const WHOLE: &str = "cache/";
+const PARTS: &str = "part/";
+
+type Hash = Multihash<64>;
+
+/// The downloads of one peer.
+#[derive(Clone)]
+pub(super) struct Downloads {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    open: Mutex<HashMap<Cid, Weak<Download>>>,
+    /// The roots of which there are parts.
+    partial: Mutex<HashSet<Cid>>,
+    scribe: Mutex<mpsc::Sender<Job>>,
+}
+
+/// What has come of one root.
+pub(super) struct Download {
+    root: Cid,
+    shared: Arc<Shared>,
+    state: Arc<AsyncMutex<State>>,
+}
+
+struct State {
+    part: Part,
+    /// What the parts name that are written.
+    kept: HashSet<Hash>,
+    saving: Option<JoinHandle<Result<(), StoreError>>>,
+    whole: bool,
+}
+
+/// A part in the making.
+struct Part {
+    session: Session,
+    bytes: usize,
+    /// What the part's node links to.
+    blocks: Vec<Cid>,
+    /// Blocks with links, to be written under their raw CIDs.
+    nodes: Vec<Block>,
+    /// Something in it was fetched, not found here.
+    fetched: bool,
+}
+
+impl Downloads {
+    pub(super) async fn new(store: Store) -> Result<Self> {
+        let parts = store.roots(PARTS).await?;
+        let roots = parts.iter().filter_map(|(name, _)| root_of(name)).collect();
+        let (scribe, jobs) = mpsc::channel(SCRIBE_QUEUE);
+        let (open, partial) = (Mutex::default(), Mutex::new(roots));
+        let scribe = Mutex::new(scribe);
+        let shared = Arc::new(Shared { store, open, partial, scribe });
+        task::spawn(scribe::write(Arc::downgrade(&shared), jobs));
+        Ok(Self { shared })
+    }
+
+    /// The download of `root`, joined or begun.
+    pub(super) async fn open(&self, root: Cid) -> Result<Arc<Download>> {
+        let shared = &self.shared;
+        if let Some(running) = lock(&shared.open).get(&root).and_then(Weak::upgrade) {
+            return Ok(running);
+        }
+        let mut kept = HashSet::new();
+        if lock(&shared.partial).contains(&root) {
+            for (_, part) in shared.store.roots(&parts_of(&root)).await? {
+                let Some(node) = shared.store.get(&part).await? else { continue };
+                let hashes = node.links().unwrap_or_default().into_iter().map(|cid| *cid.hash());
+                kept.extend(hashes.take(MAX_REMEMBERED.saturating_sub(kept.len())));
+            }
+        }
+        let mut open = lock(&shared.open);
+        if let Some(running) = open.get(&root).and_then(Weak::upgrade) {
+            return Ok(running);
+        }
+        open.retain(|_, download| download.strong_count() > 0);
+        let part = Part::new(&shared.store);
+        let state = State { part, kept, saving: None, whole: false };
+        let state = Arc::new(AsyncMutex::new(state));
+        let download = Arc::new(Download { root, shared: shared.clone(), state });
+        open.insert(root, Arc::downgrade(&download));
+        Ok(download)
+    }
+}
+
+impl Download {
+    /// Takes a block in. `stored`: it was found here.
+    pub(super) async fn put(&self, block: &Block, stored: bool) -> Result<()> {
+        let mut state = self.state.lock().await;
+        if state.whole || state.kept.contains(block.cid().hash()) {
+            return Ok(());
+        }
+        if let Err(error) = state.part.put(block, stored).await {
+            // A session that has failed takes nothing more; what it holds must not stay in memory.
+            state.part = Part::new(&self.shared.store);
+            return Err(error);
+        }
+        if state.part.bytes >= PART_BYTES || state.part.blocks.len() >= MAX_PART_BLOCKS {
+            self.save(&mut state).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what has come so far.
+    pub(super) async fn keep(&self) -> Result<()> {
+        let mut state = self.state.lock().await;
+        if state.part.fetched && !state.whole {
+            self.save(&mut state).await?;
+        }
+        landed(&mut state).await
+    }
+
+    /// All has come: names the whole. Fails with [`Error::NotFound`] if a block is missing after all.
+    pub(super) async fn finish(&self) -> Result<()> {
+        let mut state = self.state.lock().await;
+        if state.whole {
+            return Ok(());
+        }
+        landed(&mut state).await?;
+        let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
+        let mut session = part.session;
+        self.hold_nodes(&mut session, &state.kept).await?;
+        let (reply, written) = oneshot::channel();
+        let whole = Whole { root: self.root, session, reply };
+        let mut scribe = lock(&self.shared.scribe).clone();
+        scribe.send(Job::Whole(whole)).await.map_err(|_| Error::Closed)?;
+        written.await.map_err(|_| Error::Closed)??;
+        state.whole = true;
+        Ok(())
+    }
+
+    /// Puts all nodes of the file into the session, as what they are, and sees that every leaf is here.
+    async fn hold_nodes(&self, session: &mut Session, kept: &HashSet<Hash>) -> Result<()> {
+        let (root, store) = (self.root, &self.shared.store);
+        let bad = |error| convert::walk_error(root, &error);
+        let mut walk = Walk::new(root, Leaves::Skip).map_err(bad)?;
+        while !walk.is_done() {
+            let wants = walk.wants(WALK_WINDOW);
+            for (cid, block) in wants.iter().zip(store.get_many(&wants).await?) {
+                let block = block.ok_or_else(|| convert::missing(cid))?;
+                walk.supply(&block).map_err(bad)?;
+                session.put(block).await?;
+            }
+        }
+        let unsure = |cid: &Cid| !session.contains(cid) && !kept.contains(cid.hash());
+        let leaves: Vec<Cid> = walk.into_found().into_iter().filter(unsure).collect();
+        for some in leaves.chunks(WALK_WINDOW) {
+            // Held, so that nobody frees it before it is committed.
+            for cid in some {
+                session.get(cid).await?.ok_or_else(|| convert::missing(cid))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts to write the part, when the one before is written.
+    async fn save(&self, state: &mut State) -> Result<()> {
+        landed(state).await?;
+        let store = self.shared.store.clone();
+        let part = std::mem::replace(&mut state.part, Part::new(&store));
+        let hashes = part.blocks.iter().map(|cid| *cid.hash());
+        let room = MAX_REMEMBERED.saturating_sub(state.kept.len());
+        state.kept.extend(hashes.take(room));
+        lock(&self.shared.partial).insert(self.root);
+        let root = self.root;
+        state.saving = Some(task::spawn(async move { part.write(&store, root).await }));
+        Ok(())
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        let Some(state) = Arc::get_mut(&mut self.state) else { return };
+        let state = state.get_mut();
+        if state.part.fetched && !state.whole {
+            let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
+            lock(&self.shared.partial).insert(self.root);
+            // With a full queue this part is lost, no more.
+            let job = Job::Abandoned { root: self.root, part };
+            let _ = lock(&self.shared.scribe).try_send(job);
+        }
+    }
+}
+
+impl Part {
+    fn new(store: &Store) -> Self {
+        let (blocks, nodes) = (Vec::new(), Vec::new());
+        Self { session: store.session(), bytes: 0, blocks, nodes, fetched: false }
+    }
+
+    async fn put(&mut self, block: &Block, stored: bool) -> Result<()> {
+        let cid = *block.cid();
+        if self.session.contains(&cid) {
+            return Ok(());
+        }
+        self.session.put(block.clone()).await?;
+        self.fetched |= !stored;
+        self.bytes += block.data().len();
+        let links = cid.codec() == DAG_PB && block.links().is_ok_and(|links| !links.is_empty());
+        if links {
+            self.nodes.push(block.clone());
+        }
+        self.blocks.push(if links { Cid::new_v1(RAW, *cid.hash()) } else { cid });
+        Ok(())
+    }
+
+    async fn write(mut self, store: &Store, root: Cid) -> Result<(), StoreError> {
+        for node in &self.nodes {
+            let cid = Cid::new_v1(RAW, *node.cid().hash());
+            if let Ok(digest) = cid.hash().digest().try_into()
+                && let Ok(raw) = Block::verify_digest(cid, digest, node.data().clone())
+            {
+                self.session.put(raw).await?;
+            }
+        }
+        let link = |cid: &Cid| PbLink { cid: *cid, name: String::new(), tsize: 0 };
+        let node = PbNode { links: self.blocks.iter().map(link).collect(), data: None };
+        let node = Block::encode(cid::Version::V1, DAG_PB, node.encode());
+        let name = format!("{}{}", parts_of(&root), node.cid());
+        let change = RootChange { name, expected: None, new: Some(*node.cid()) };
+        self.session.put(node).await?;
+        match store.commit(vec![self.session], vec![change]).await {
+            // The same part was written before.
+            Err(StoreError::RootConflict { .. }) => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
+
+/// Waits for the part that is being written.
+async fn landed(state: &mut State) -> Result<()> {
+    let Some(saving) = &mut state.saving else { return Ok(()) };
+    let saved = saving.await;
+    state.saving = None;
+    Ok(saved.map_err(|_| Error::Closed)??)
+}
+
+fn name_of(root: &Cid) -> String {
+    format!("{WHOLE}{root}")
+}
+
+fn parts_of(root: &Cid) -> String {
+    format!("{PARTS}{root}/")
+}
+
+fn root_of(name: &str) -> Option<Cid> {
+    name.strip_prefix(PARTS)?.split_once('/')?.0.parse().ok()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

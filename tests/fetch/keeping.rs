@@ -1,0 +1,205 @@
+//! What has come is not fetched again: after a failure, an abort, a restart; directories too; and what
+//! is damaged is fetched at once.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use tabpeer::{
+    content::{
+        block::{Block, Cid},
+        directory::{DirParams, Entry, EntryKind, Tree},
+        path::TreePath,
+        profile::Profile,
+    },
+    exchange::fetch::SourceKind,
+    peer::{Content, GetOptions, OpenOptions, Peer},
+    platform::{
+        database::{Database as _, Op, Table},
+        memory::MemoryDatabases,
+    },
+};
+
+use super::script::{Script, collect, file, peer_with, until};
+use super::support::noise;
+
+const MIB: usize = 1 << 20;
+
+async fn roots(peer: &Peer, prefix: &str) -> usize {
+    peer.store().roots(prefix).await.expect("listed").len()
+}
+
+/// Gets a file that a source breaks off after `first` blocks; reopens; gets the rest.
+async fn break_off_and_resume(abort: bool) {
+    let bytes = noise(40 * MIB, 1);
+    let (blocks, root) = file(&bytes, MIB);
+    let databases = Arc::new(MemoryDatabases::default());
+    let first = Script::new(SourceKind::Network, "first", &blocks);
+    first.set(|state| (state.allowance, state.dies) = (Some(30), !abort));
+    let peer = peer_with(&databases, &[&first]).await;
+    let work = peer.get_file(root, None, GetOptions::default());
+    if abort {
+        let arrived = until(async || first.get(|state| state.allowance == Some(0)));
+        tokio::select! {
+            _ = work => panic!("it cannot end"),
+            () = arrived => {}
+        }
+        until(async || first.get(|state| state.closed == 1)).await;
+        // The last part is written behind the caller's back.
+        until(async || roots(&peer, "part/").await >= 2).await;
+    } else {
+        assert_eq!(work.await.expect_err("died").code(), "NOT_FOUND");
+    }
+    assert!(!peer.has_file(root).await.expect("asked"));
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    peer.close().await;
+
+    let second = Script::new(SourceKind::Network, "second", &blocks);
+    let peer = peer_with(&databases, &[&second]).await;
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    let Ok(Content::File(info)) = peer.get_file(root, None, GetOptions::default()).await else {
+        panic!("a file");
+    };
+    assert_eq!(info.size, bytes.len() as u64);
+    let asked = second.asked();
+    assert!(asked.len() <= blocks.len() - 24, "{} of {} fetched again", asked.len(), blocks.len());
+    assert_eq!(asked.iter().collect::<BTreeSet<_>>().len(), asked.len());
+    assert_eq!((roots(&peer, "part/").await, roots(&peer, "cache/").await), (0, 1));
+    assert!(peer.has_file(root).await.expect("asked"));
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    assert_eq!(collect(peer.read(root)).await.expect("kept"), bytes);
+    peer.close().await;
+
+    // All of it is still there, and nothing else.
+    let peer = peer_with(&databases, &[]).await;
+    let check = peer.store().check().await.expect("counted");
+    assert!(check.is_clean());
+    assert_eq!(check.blocks as usize, blocks.len() + 1, "the file and the empty tree");
+    assert_eq!(collect(peer.read(root)).await.expect("kept"), bytes);
+    peer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_failure_is_not_fetched_again_after_a_restart() {
+    break_off_and_resume(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_an_abort_is_not_fetched_again_after_a_restart() {
+    break_off_and_resume(true).await;
+}
+
+/// A tree with a sharded directory, a flat one and a file in each.
+fn tree() -> (Vec<Block>, Cid, Vec<(String, Block)>) {
+    let mut tree = Tree::empty(DirParams::from(Profile::default()));
+    let mut files = Vec::new();
+    for i in 0..1500 {
+        files.push((format!("many/{i:0200}"), i));
+    }
+    files.push(("few/one.txt".to_owned(), 5000));
+    let mut leaves = Vec::new();
+    for (path, n) in files {
+        let bytes = Bytes::from(format!("file {n}"));
+        let leaf = Block::encode(cid::Version::V1, 0x55, bytes);
+        let entry = Entry { cid: *leaf.cid(), tsize: 8, kind: EntryKind::File };
+        tree.insert(&TreePath::parse(&path).expect("a path"), entry).expect("inserted");
+        leaves.push((path, leaf));
+    }
+    let flushed = tree.flush().expect("flushed");
+    (flushed.blocks, flushed.root, leaves)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_are_kept_and_paths_lead_through_them() {
+    let (nodes, root, leaves) = tree();
+    let mut blocks = nodes.clone();
+    blocks.extend(leaves.iter().map(|(_, leaf)| leaf.clone()));
+    let source = Script::new(SourceKind::Network, "all", &blocks);
+    let databases = Arc::new(MemoryDatabases::default());
+    let peer = peer_with(&databases, &[&source]).await;
+    let many = peer.resolve_path(root, "many", OpenOptions::default()).await.expect("there");
+    assert_eq!(many.kind, EntryKind::Directory);
+    let asked = source.asked().len();
+    assert!(asked <= 2, "{asked} asked for to find a directory in the root");
+    let Ok(Content::Directory(entries)) =
+        peer.get_file(many.cid, None, GetOptions::default()).await
+    else {
+        panic!("a directory");
+    };
+    assert_eq!(entries.len(), 1500);
+    let (path, leaf) = &leaves[700];
+    let entry = peer.resolve_path(root, path, OpenOptions::default()).await.expect("there");
+    assert_eq!((entry.cid, entry.kind), (*leaf.cid(), EntryKind::File));
+    for (path, code) in [
+        ("few/none", "NOT_FOUND"),
+        ("few/one.txt/below", "NOT_A_DIRECTORY"),
+        ("a//b", "INVALID_PATH"),
+    ] {
+        let error = peer.resolve_path(root, path, OpenOptions::default()).await;
+        assert_eq!(error.expect_err(path).code(), code, "{path}");
+    }
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    peer.close().await;
+
+    // Offline now.
+    let peer = peer_with(&databases, &[]).await;
+    let Ok(Content::Directory(kept)) = peer.get_file(many.cid, None, GetOptions::default()).await
+    else {
+        panic!("a directory");
+    };
+    assert_eq!(kept, entries);
+    let entry = peer.resolve_path(root, path, OpenOptions::default()).await.expect("kept");
+    assert_eq!(entry.cid, *leaf.cid());
+    let error =
+        peer.get_file(entry.cid, None, GetOptions::default()).await.expect_err("the file is not");
+    assert_eq!(error.code(), "NOT_FOUND");
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    peer.close().await;
+}
+
+#[tokio::test]
+async fn a_damaged_block_is_fetched_again_within_the_call() {
+    let bytes = noise(3 * MIB, 3);
+    let (blocks, root) = file(&bytes, MIB);
+    let source = Script::new(SourceKind::Network, "all", &blocks);
+    let databases = Arc::new(MemoryDatabases::default());
+    let peer = peer_with(&databases, &[&source]).await;
+    peer.get_file(root, None, GetOptions::default()).await.expect("fetched");
+    let database = databases.get(&format!("tabpeer-{}", peer.peer_id()));
+    for victim in [&root, blocks[1].cid()] {
+        source.set(|state| state.asked.clear());
+        let key = Bytes::from(victim.to_bytes());
+        let bad = Op::Put { table: Table::Blocks, key, value: Bytes::from_static(b"bad") };
+        database.write(vec![bad]).await.expect("damaged");
+        let file = peer.open_file(root, OpenOptions::default()).await.expect("opened");
+        assert_eq!(collect(file.stream(None)).await.expect("healed"), bytes);
+        assert_eq!(source.asked(), [*victim]);
+        source.set(|state| state.asked.clear());
+        assert_eq!(collect(peer.read(root)).await.expect("healed for good"), bytes);
+        assert!(peer.store().check().await.expect("counted").is_clean());
+    }
+    peer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_fetch_the_same_at_once_share_what_comes() {
+    let bytes = noise(20 * MIB, 4);
+    let (blocks, root) = file(&bytes, MIB);
+    let source = Script::new(SourceKind::Network, "all", &blocks);
+    let peer = peer_with(&Arc::default(), &[&source]).await;
+    let whole = peer.get_file(root, None, GetOptions::default());
+    let read = |range| {
+        let peer = peer.clone();
+        async move {
+            let file = peer.open_file(root, OpenOptions::default()).await?;
+            collect(file.stream(range)).await
+        }
+    };
+    let part = 5_000_000..19_000_000u64;
+    let (whole, all, some) = tokio::join!(whole, read(None), read(Some(part.clone())));
+    whole.expect("fetched");
+    assert_eq!(all.expect("read"), bytes);
+    assert_eq!(some.expect("read"), bytes.slice(part.start as usize..part.end as usize));
+    assert_eq!((roots(&peer, "part/").await, roots(&peer, "cache/").await), (0, 1));
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    peer.close().await;
+}

@@ -1,0 +1,11 @@
+//! Fetching through the chain of sources: in which order they are asked, what is kept of what came, and
+//! what a reader gets while it comes. The sources are scripts; the peer around them is whole.
+#![cfg(not(target_family = "wasm"))]
+
+mod chain;
+mod keeping;
+mod peers;
+mod script;
+mod streaming;
+#[path = "../support/mod.rs"]
+mod support;
