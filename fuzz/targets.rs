@@ -19,9 +19,13 @@ use tabpeer::{
     },
     exchange::{
         bitswap::message::{Message, MessageReader},
+        capabilities::{PeerCapabilities, message::frame},
+        cas::{FrameReader, MAX_REQUEST, Request, decode_answer},
+        gateway::GatewayUrl,
+        routing::records,
         webapp::{ContentDecoder, FileListDecoder, Rebuild, RequestDecoder},
     },
-    network::relay_record::RelayRecord,
+    network::{address::Dialer, relay_record::RelayRecord},
 };
 
 pub type Target = fn(&[u8]) -> bool;
@@ -30,12 +34,17 @@ pub type Target = fn(&[u8]) -> bool;
 pub const TARGETS: &[(&str, Target)] = &[
     ("bitswap_message", bitswap_message),
     ("bitswap_stream", bitswap_stream),
+    ("capabilities", capabilities),
     ("car", car),
+    ("cas_answer", cas_answer),
+    ("cas_request", cas_request),
     ("cid", cid),
     ("dag_pb", dag_pb),
     ("directory", directory),
     ("file", file),
+    ("gateway_url", gateway_url),
     ("relay_record", relay_record),
+    ("routing_records", routing_records),
     ("tree_path", tree_path),
     ("unixfs", unixfs),
     ("webapp_content", webapp_content),
@@ -75,6 +84,57 @@ fn bitswap_messages(data: &[u8], piece: usize) -> (usize, bool) {
         }
     }
     (count, true)
+}
+
+/// What decodes encodes to something that decodes to the same.
+pub fn capabilities(data: &[u8]) -> bool {
+    let Ok(Some((len, header))) = frame(data) else { return false };
+    let Some(body) = data.get(header..header + len) else { return false };
+    let Ok(said) = PeerCapabilities::decode(body) else { return false };
+    let again = said.encode();
+    let (len, header) = frame(&again).ok().flatten().expect("its own frame");
+    assert_eq!(again.len(), header + len);
+    assert_eq!(PeerCapabilities::decode(&again[header..]).as_ref(), Ok(&said));
+    true
+}
+
+pub fn cas_answer(data: &[u8]) -> bool {
+    let answer = decode_answer(data);
+    if let Ok(Some(content)) = &answer {
+        assert!(content.len() <= data.len());
+    }
+    answer.is_ok()
+}
+
+/// A request, framed or bare, in pieces.
+pub fn cas_request(data: &[u8]) -> bool {
+    let mut reader = FrameReader::new(MAX_REQUEST);
+    for piece in data.chunks(5) {
+        match reader.push(piece) {
+            Ok(false) => {}
+            Ok(true) => {
+                let Ok(request) = Request::decode(reader.body()) else { return false };
+                let mut reader = FrameReader::new(MAX_REQUEST);
+                assert_eq!(reader.push(&request.encode()), Ok(true));
+                assert_eq!(Request::decode(reader.body()), Ok(request));
+                return true;
+            }
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+/// A base URL of a gateway or router: what is accepted stays on its host.
+pub fn gateway_url(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Ok(url) = text.parse::<GatewayUrl>() else { return false };
+    assert_eq!(url.to_string().parse::<GatewayUrl>().as_ref(), Ok(&url));
+    true
+}
+
+pub fn routing_records(data: &[u8]) -> bool {
+    records::parse(data, Dialer::Native).is_some_and(|providers| !providers.is_empty())
 }
 
 /// Blocks come in any case within the limits, and what is held is bounded.

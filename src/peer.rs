@@ -11,9 +11,11 @@ pub mod import;
 mod incoming;
 mod open;
 mod options;
+mod place;
 mod read;
 mod serve;
 mod sources;
+mod telling;
 mod tree;
 
 use std::{
@@ -48,6 +50,7 @@ use crate::{
     error::{Error, Result},
     exchange::{
         bitswap::{Bitswap, PeerTraffic},
+        capabilities::Capabilities,
         chunks::ChunkDownloads,
         fetch::{FetchRequest, Fetcher},
         webapp::FileList,
@@ -135,11 +138,14 @@ impl Peer {
         })
         .map_err(convert::start_error)?;
         serve::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;
-        let exchange = sources::start(&network, &store, &relays, config.exchange, None).await?;
-        let downloads = Downloads::new(store.clone()).await?;
-        let keeping = chunks::Keeping { store: store.clone(), downloads: downloads.clone() };
-        let chunks = ChunkDownloads::new(exchange.bitswap.clone(), Arc::new(keeping));
+        let exchange = sources::start(&network, &store, &relays, config.exchange).await?;
+        let downloads = Downloads::new(store.clone(), exchange.capabilities.clone()).await?;
+        let kept = chunks::Chunks { store: store.clone(), downloads: downloads.clone() };
+        let chunks = ChunkDownloads::new(exchange.bitswap.clone(), Arc::new(kept));
         network.wait_online(config.relay_wait).await;
+        if let Some(capabilities) = &exchange.capabilities {
+            telling::tell_all(capabilities, &network, &tree, &downloads);
+        }
         let flights = fetch::Flights::default();
         Ok(Self {
             inner: Arc::new(Inner {
@@ -201,21 +207,31 @@ impl Peer {
         );
         let (session, file) = self.unless_closed(import).await?;
         let entry = Entry { cid: file.cid, tsize: file.tsize, kind: EntryKind::File };
+        let before = self.root();
         let edited = self.inner.tree.edit(Edit::Insert(path, entry), Some(session)).await?;
-        Ok(Stored { file: edited.cid.unwrap_or(file.cid), root: edited.root })
+        let stored = Stored { file: edited.cid.unwrap_or(file.cid), root: edited.root };
+        telling::tell_edit(self.capabilities(), before, &stored);
+        Ok(stored)
     }
 
     /// Makes a directory and its parents; one that is there stays as it is.
     pub async fn create_directory(&self, path: &str) -> Result<Stored> {
         let path = file_path(path)?;
+        let before = self.root();
         let edited = self.inner.tree.edit(Edit::CreateDirectory(path), None).await?;
-        Ok(Stored { file: edited.cid.unwrap_or(edited.root), root: edited.root })
+        let stored = Stored { file: edited.cid.unwrap_or(edited.root), root: edited.root };
+        telling::tell_edit(self.capabilities(), before, &stored);
+        Ok(stored)
     }
 
     /// Removes a file or a whole directory; returns the new root.
     pub async fn remove_file(&self, path: &str) -> Result<Cid> {
         let path = file_path(path)?;
-        Ok(self.inner.tree.edit(Edit::Remove(path), None).await?.root)
+        let before = self.root();
+        let root = self.inner.tree.edit(Edit::Remove(path), None).await?.root;
+        // What was in it is told until the next start: it may stand elsewhere too.
+        telling::tell_edit(self.capabilities(), before, &Stored { file: root, root });
+        Ok(root)
     }
 
     /// The whole tree of `peer`, or of this peer.
@@ -291,6 +307,11 @@ impl Peer {
     /// The fetches of this peer, for protocols that are built on them.
     pub fn fetcher(&self) -> &Fetcher {
         &self.inner.exchange.fetcher
+    }
+
+    /// What peers have told of themselves; `None`: switched off.
+    pub fn capabilities(&self) -> Option<&Capabilities> {
+        self.inner.exchange.capabilities.as_ref()
     }
 
     pub fn bitswap(&self) -> &Bitswap {

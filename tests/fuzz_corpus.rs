@@ -70,9 +70,11 @@ mod seeds {
         },
         exchange::{
             bitswap::message::{Message, Presence, RawBlock, WantEntry, WantKind},
+            capabilities::{IpfsKind, PeerCapabilities},
+            cas::Request,
             webapp::{
-                EntryKind as EntryKindOnWire, FileEncoder, FileEntry, FileList, Request,
-                encode_failure,
+                EntryKind as EntryKindOnWire, FileEncoder, FileEntry, FileList,
+                Request as FileRequest, encode_failure,
             },
         },
         network::relay_record,
@@ -101,7 +103,12 @@ mod seeds {
         vec![
             ("bitswap_message", vec![framed[framed.len() - message.encoded_len()..].to_vec()]),
             ("bitswap_stream", vec![framed.clone(), framed.repeat(3)]),
+            ("capabilities", vec![capabilities()]),
             ("car", vec![car]),
+            ("cas_answer", vec![br#"{"hash":"x","content":"aGVsbG8="}"#.to_vec(), b"{}".to_vec()]),
+            ("cas_request", vec![cas(&leaf).encode().to_vec(), br#"{"type":"GET_CONTENT","hash":"bafkqaaa"}"#.to_vec()]),
+            ("gateway_url", vec![b"https://gateway.example/base".to_vec(), b"http://[::1]:8080".to_vec(), b"https://a@b/".to_vec()]),
+            ("routing_records", vec![br#"{"Providers":[{"Schema":"peer","ID":"12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X","Addrs":["/ip4/127.0.0.1/tcp/1"],"Protocols":["transport-bitswap"]}]}"#.to_vec()]),
             (
                 "cid",
                 vec![
@@ -123,11 +130,27 @@ mod seeds {
             (
                 "webapp_request",
                 vec![
-                    Request::FileList.encode().to_vec(),
-                    Request::File { cid: *leaf.cid() }.encode().to_vec(),
+                    FileRequest::FileList.encode().to_vec(),
+                    FileRequest::File { cid: *leaf.cid() }.encode().to_vec(),
                 ],
             ),
         ]
+    }
+
+    fn capabilities() -> Vec<u8> {
+        let mut said = PeerCapabilities::inferred(IpfsKind::Tabpeer, None, true);
+        said.gateways = vec!["https://gateway.example".into()];
+        said.swarm_addresses = vec!["/ip4/127.0.0.1/tcp/4001".parse().expect("valid")];
+        (said.bandwidth_limit, said.sequence) = (Some(1000), 3);
+        said.encode()
+    }
+
+    fn cas(leaf: &Block) -> Request {
+        Request {
+            requester: Some("did:key:z6Mk".into()),
+            ttl: Some(2),
+            ..Request::new(*leaf.cid())
+        }
     }
 
     fn bitswap(leaf: &Block) -> Message {

@@ -148,6 +148,57 @@ async fn what_is_no_database_is_refused_and_left_alone() {
     assert_eq!(std::fs::read(&path).expect("read"), b"a letter to my aunt");
 }
 
+/// Set in the process whose files may not grow beyond some MiB.
+const CONFINED: &str = "TABPEER_TEST_CONFINED";
+
+/// Fills what there is, and goes on with what is left: redb itself takes a file that failed for lost.
+#[tokio::test]
+async fn confined() {
+    let Some(directory) = std::env::var_os(CONFINED) else { return };
+    let databases = RedbDatabases::new(directory);
+    let database = databases.open(NAME.into()).await.expect("open");
+    let mut written = 0;
+    let full = loop {
+        let key = format!("{written:03}").into();
+        let op = Op::Put { table: Table::Blocks, key, value: vec![1; 1 << 20].into() };
+        match database.write(vec![op]).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 100, "nothing confines this process");
+    };
+    assert_eq!(full, DatabaseError::QuotaExceeded);
+    assert!(written > 2, "{written}");
+    let keys = database.keys(Table::Blocks, None, 1000).await.expect("still there");
+    assert_eq!(keys.len(), written);
+    let values = database.get_many(Table::Blocks, keys.clone()).await.expect("read");
+    assert!(values.iter().all(|value| value.as_ref().is_some_and(|value| value.len() == 1 << 20)));
+    let delete = |key: &bytes::Bytes| Op::Delete { table: Table::Blocks, key: key.clone() };
+    database.write(keys.iter().map(delete).collect()).await.expect("deleted");
+    database.write(vec![put("small", vec![1; 1000])]).await.expect("room again");
+    database.close().await;
+    println!("\nconfined to {written}");
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_and_is_survived() {
+    let disk = Disk::new();
+    // 24 MiB, in units of 512 bytes; the signal that says so is ignored, so that the write fails.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 49152; exec \"$0\" confined --exact --nocapture"])
+        .arg(std::env::current_exe().expect("this program"))
+        .env(CONFINED, disk.directory.path().join("store"))
+        .output()
+        .expect("started");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("\nconfined to "), "{output:?}");
+    let database = disk.open().await;
+    let small = database.get_many(Table::Meta, vec!["small".into()]).await;
+    assert_eq!(small, Ok(vec![Some(vec![1; 1000].into())]));
+    assert_eq!(database.usage().await.expect("usage").used, 1005);
+    database.close().await;
+}
+
 /// Set in the process that is going to be killed.
 const VICTIM: &str = "TABPEER_TEST_VICTIM";
 const ROUNDS: u64 = 12;

@@ -25,7 +25,7 @@ use crate::{
 const MAX_TEXT_ARGUMENT: u32 = 64 << 10;
 
 /// Most hops that others may go on our behalf.
-const MAX_TTL: f64 = 8.0;
+const MAX_TTL: f64 = 4.0;
 /// The largest whole number that JS counts exactly.
 const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
@@ -66,7 +66,7 @@ impl Options {
     /// What `getFile`, `fetch` and the like have in common.
     pub(super) fn get(&self) -> Result<GetOptions> {
         let progress = self.progress()?.map(|progress| Arc::new(progress) as Arc<dyn ProgressSink>);
-        let ttl = self.read("ttl", "not a whole number from 0 to 8", |value| {
+        let ttl = self.read("ttl", "not a whole number from 0 to 4", |value| {
             let ttl = value.as_f64()?;
             (ttl.fract() == 0.0 && (0.0..=MAX_TTL).contains(&ttl)).then_some(ttl as u32)
         })?;

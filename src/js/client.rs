@@ -148,9 +148,18 @@ impl Client {
             let cid = config::parse_cid(&text(&cid, "cid")?)?;
             let (fallback, get) = (optional_peer(&fallback)?, options.get()?);
             Ok(async move {
-                match peer.get_file(cid, fallback, get).await? {
+                match peer.get_file(cid, fallback, get.clone()).await? {
                     Content::File(file) => {
-                        let bytes = content::collect(peer.read(file.cid), file.size).await?;
+                        let stored = content::collect(peer.read(file.cid), file.size).await;
+                        let bytes = match stored {
+                            // It is out of the way now, and is fetched once more.
+                            Err(Error::CorruptBlock { .. }) => {
+                                let reader =
+                                    peer.open_file(cid, OpenOptions { fallback, get }).await?;
+                                content::collect(reader.stream(None), file.size).await?
+                            }
+                            stored => stored?,
+                        };
                         Ok(object(&[
                             ("type", "file".into()),
                             ("cid", cid.to_string().into()),

@@ -187,7 +187,7 @@ export interface GetOptions {
   onProgress?: (progress: Progress) => void;
   /** Where to look, in this order, for this call only. */
   sources?: SourceKind[];
-  /** How many peers beyond the one that is asked may be asked on our behalf (default 0, at most 8). */
+  /** How many peers beyond the one that is asked may be asked on our behalf (default 0, at most 4). */
   ttl?: number;
   /** Who asks, as a DID; told to peers whose protocol has a place for it. */
   requesterId?: string;

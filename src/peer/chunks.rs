@@ -1,78 +1,66 @@
-//! Downloads of chunks, kept with what else has come of a file.
+//! Chunk downloads of this peer: what comes is kept as parts of its file, as everything fetched is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
-    Peer, Stored, convert,
-    download::{Download as Kept, Downloads},
-    file_path, read,
-    tree::Edit,
+    Peer,
+    download::{Download, Downloads},
 };
 use crate::{
-    content::{
-        block::{Block, Cid},
-        dagpb::PbNode,
-        directory::{Entry, EntryKind},
-    },
-    error::{Error, Result},
+    content::block::{Block, Cid},
+    error::Result,
     exchange::chunks::{
-        ChunkEvents, ChunkKeeper, ChunkRequest, ChunkStore, Download, DownloadRequest,
+        ChunkDownloads, ChunkEvents, ChunkKeeper, ChunkRequest, ChunkStore, Download as Running,
+        DownloadRequest,
     },
-    platform::BoxFuture,
+    platform::{
+        BoxFuture,
+        time::{Duration, Instant},
+    },
     store::Store,
 };
 
+/// Chunks that have come are written down at least as often as this.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
 impl Peer {
-    /// Gets one chunk of a file from one peer.
-    pub fn start_chunk_download(&self, request: ChunkRequest) -> Result<(Download, ChunkEvents)> {
+    /// Gets one chunk of a file from one peer; see [`ChunkDownloads::start_chunk_download`].
+    pub fn start_chunk_download(&self, request: ChunkRequest) -> Result<(Running, ChunkEvents)> {
         self.inner.chunks.start_chunk_download(request)
     }
 
-    /// Gets a whole file from several peers at once.
-    pub fn download_file(&self, request: DownloadRequest) -> Result<(Download, ChunkEvents)> {
+    /// Gets a whole file from several peers at once; see [`ChunkDownloads::download`].
+    pub fn download_file(&self, request: DownloadRequest) -> Result<(Running, ChunkEvents)> {
         self.inner.chunks.download(request)
     }
 
-    /// Puts a file that is stored here into the tree, at `path`.
-    pub async fn place(&self, path: &str, file: Cid) -> Result<Stored> {
-        let path = file_path(path)?;
-        let store = &self.inner.store;
-        let root = store.get(&file).await?.ok_or_else(|| convert::missing(&file))?;
-        if read::is_directory(&root)? {
-            return Err(Error::IsADirectory { path: file.to_string() });
-        }
-        let entry = Entry { cid: file, tsize: tsize(&root), kind: EntryKind::File };
-        let edited = self.inner.tree.edit(Edit::Insert(path, entry), None).await?;
-        Ok(Stored { file: edited.cid.unwrap_or(file), root: edited.root })
+    pub fn chunk_downloads(&self) -> &ChunkDownloads {
+        &self.inner.chunks
     }
 }
 
-/// Bytes of all blocks of the file, as its root says.
-fn tsize(root: &Block) -> u64 {
-    let links = PbNode::decode(root.data()).map(|node| node.links).unwrap_or_default();
-    let below = links.iter().fold(0u64, |sum, link| sum.saturating_add(link.tsize));
-    below.saturating_add(root.data().len() as u64)
-}
-
-/// Keeps chunks as the parts of their file.
-pub(super) struct Keeping {
+/// Where chunks are kept: with all else that was fetched.
+pub(super) struct Chunks {
     pub store: Store,
     pub downloads: Downloads,
 }
 
-impl ChunkStore for Keeping {
+impl ChunkStore for Chunks {
     fn open(&self, root: Cid) -> BoxFuture<Result<Arc<dyn ChunkKeeper>>> {
         let (store, downloads) = (self.store.clone(), self.downloads.clone());
         Box::pin(async move {
-            let kept = downloads.open(root).await?;
-            Ok(Arc::new(Keeper { store, kept }) as Arc<dyn ChunkKeeper>)
+            let download = downloads.open(root).await?;
+            let kept = Arc::new(Mutex::new(Instant::now()));
+            Ok(Arc::new(Keeper { store, download, kept }) as Arc<dyn ChunkKeeper>)
         })
     }
 }
 
 struct Keeper {
     store: Store,
-    kept: Arc<Kept>,
+    download: Arc<Download>,
+    /// When it was written down last.
+    kept: Arc<Mutex<Instant>>,
 }
 
 impl ChunkKeeper for Keeper {
@@ -83,22 +71,27 @@ impl ChunkKeeper for Keeper {
 
     fn get(&self, cid: Cid) -> BoxFuture<Result<Option<Block>>> {
         let store = self.store.clone();
-        // A damaged block is fetched again.
-        Box::pin(async move {
-            match read::block(&store, &cid).await {
-                Err(Error::CorruptBlock { .. }) => Ok(None),
-                found => found,
-            }
-        })
+        Box::pin(async move { Ok(store.get(&cid).await?) })
     }
 
     fn keep(&self, block: Block) -> BoxFuture<Result<()>> {
-        let kept = self.kept.clone();
-        Box::pin(async move { kept.put(&block, false).await })
+        let (download, kept) = (self.download.clone(), self.kept.clone());
+        Box::pin(async move {
+            download.put(&block, false).await?;
+            let due = {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let due = kept.elapsed() >= KEEP_EVERY;
+                if due {
+                    *kept = Instant::now();
+                }
+                due
+            };
+            if due { download.keep().await } else { Ok(()) }
+        })
     }
 
     fn finish(&self) -> BoxFuture<Result<()>> {
-        let kept = self.kept.clone();
-        Box::pin(async move { kept.finish().await })
+        let download = self.download.clone();
+        Box::pin(async move { download.finish().await })
     }
 }

@@ -32,6 +32,7 @@ use crate::{
         walk::{Leaves, Walk},
     },
     error::{Error, Result},
+    exchange::capabilities::Capabilities,
     platform::task::{self, JoinHandle},
     store::{RootChange, Session, Store, StoreError},
 };
@@ -64,6 +65,7 @@ struct Shared {
     /// The roots of which there are parts.
     partial: Mutex<HashSet<Cid>>,
     scribe: Mutex<mpsc::Sender<Job>>,
+    capabilities: Option<Capabilities>,
 }
 
 /// What has come of one root.
@@ -78,6 +80,8 @@ struct State {
     /// What the parts name that are written.
     kept: HashSet<Hash>,
     saving: Option<JoinHandle<Result<(), StoreError>>>,
+    /// Something was not here.
+    fetched: bool,
     whole: bool,
 }
 
@@ -89,20 +93,31 @@ struct Part {
     blocks: Vec<Cid>,
     /// Blocks with links, to be written under their raw CIDs.
     nodes: Vec<Block>,
-    /// Something in it was fetched, not found here.
-    fetched: bool,
 }
 
 impl Downloads {
-    pub(super) async fn new(store: Store) -> Result<Self> {
+    /// `capabilities`: what tells others of what has come.
+    pub(super) async fn new(store: Store, capabilities: Option<Capabilities>) -> Result<Self> {
         let parts = store.roots(PARTS).await?;
         let roots = parts.iter().filter_map(|(name, _)| root_of(name)).collect();
         let (scribe, jobs) = mpsc::channel(SCRIBE_QUEUE);
         let (open, partial) = (Mutex::default(), Mutex::new(roots));
         let scribe = Mutex::new(scribe);
-        let shared = Arc::new(Shared { store, open, partial, scribe });
+        let shared = Arc::new(Shared { store, open, partial, scribe, capabilities });
         task::spawn(scribe::write(Arc::downgrade(&shared), jobs));
         Ok(Self { shared })
+    }
+
+    /// All that was fetched, whole or not.
+    pub(super) async fn roots(&self) -> Result<Vec<Cid>> {
+        let mut roots: Vec<Cid> = lock(&self.shared.partial).iter().copied().collect();
+        roots.extend(self.shared.store.roots(WHOLE).await?.into_iter().map(|(_, cid)| cid));
+        Ok(roots)
+    }
+
+    /// Whether there are parts of `root`.
+    pub(super) fn is_partial(&self, root: &Cid) -> bool {
+        lock(&self.shared.partial).contains(root)
     }
 
     /// The download of `root`, joined or begun.
@@ -125,7 +140,7 @@ impl Downloads {
         }
         open.retain(|_, download| download.strong_count() > 0);
         let part = Part::new(&shared.store);
-        let state = State { part, kept, saving: None, whole: false };
+        let state = State { part, kept, saving: None, fetched: false, whole: false };
         let state = Arc::new(AsyncMutex::new(state));
         let download = Arc::new(Download { root, shared: shared.clone(), state });
         open.insert(root, Arc::downgrade(&download));
@@ -134,13 +149,19 @@ impl Downloads {
 }
 
 impl Download {
-    /// Takes a block in. `stored`: it was found here.
+    /// Takes a block in. `stored`: it was found here; what was not found has to be written, even if a
+    /// part names it: it is damaged then.
     pub(super) async fn put(&self, block: &Block, stored: bool) -> Result<()> {
-        let mut state = self.state.lock().await;
-        if state.whole || state.kept.contains(block.cid().hash()) {
+        // What is here is kept by whatever named it, or is held when the file becomes whole.
+        if stored {
             return Ok(());
         }
-        if let Err(error) = state.part.put(block, stored).await {
+        let mut state = self.state.lock().await;
+        if state.whole {
+            return Ok(());
+        }
+        state.fetched = true;
+        if let Err(error) = state.part.put(block).await {
             // A session that has failed takes nothing more; what it holds must not stay in memory.
             state.part = Part::new(&self.shared.store);
             return Err(error);
@@ -154,7 +175,7 @@ impl Download {
     /// Writes down what has come so far.
     pub(super) async fn keep(&self) -> Result<()> {
         let mut state = self.state.lock().await;
-        if state.part.fetched && !state.whole {
+        if !state.part.blocks.is_empty() && !state.whole {
             self.save(&mut state).await?;
         }
         landed(&mut state).await
@@ -163,7 +184,8 @@ impl Download {
     /// All has come: names the whole. Fails with [`Error::NotFound`] if a block is missing after all.
     pub(super) async fn finish(&self) -> Result<()> {
         let mut state = self.state.lock().await;
-        if state.whole {
+        let nothing_new = !state.fetched && !self.is_partial();
+        if state.whole || nothing_new {
             return Ok(());
         }
         landed(&mut state).await?;
@@ -177,6 +199,10 @@ impl Download {
         written.await.map_err(|_| Error::Closed)??;
         state.whole = true;
         Ok(())
+    }
+
+    fn is_partial(&self) -> bool {
+        lock(&self.shared.partial).contains(&self.root)
     }
 
     /// Puts all nodes of the file into the session, as what they are, and sees that every leaf is here.
@@ -212,6 +238,7 @@ impl Download {
         let room = MAX_REMEMBERED.saturating_sub(state.kept.len());
         state.kept.extend(hashes.take(room));
         lock(&self.shared.partial).insert(self.root);
+        self.shared.tell(&self.root);
         let root = self.root;
         state.saving = Some(task::spawn(async move { part.write(&store, root).await }));
         Ok(())
@@ -222,7 +249,7 @@ impl Drop for Download {
     fn drop(&mut self) {
         let Some(state) = Arc::get_mut(&mut self.state) else { return };
         let state = state.get_mut();
-        if state.part.fetched && !state.whole {
+        if !state.part.blocks.is_empty() && !state.whole {
             let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
             lock(&self.shared.partial).insert(self.root);
             // With a full queue this part is lost, no more.
@@ -235,16 +262,15 @@ impl Drop for Download {
 impl Part {
     fn new(store: &Store) -> Self {
         let (blocks, nodes) = (Vec::new(), Vec::new());
-        Self { session: store.session(), bytes: 0, blocks, nodes, fetched: false }
+        Self { session: store.session(), bytes: 0, blocks, nodes }
     }
 
-    async fn put(&mut self, block: &Block, stored: bool) -> Result<()> {
+    async fn put(&mut self, block: &Block) -> Result<()> {
         let cid = *block.cid();
         if self.session.contains(&cid) {
             return Ok(());
         }
         self.session.put(block.clone()).await?;
-        self.fetched |= !stored;
         self.bytes += block.data().len();
         let links = cid.codec() == DAG_PB && block.links().is_ok_and(|links| !links.is_empty());
         if links {
@@ -283,6 +309,14 @@ async fn landed(state: &mut State) -> Result<()> {
     let saved = saving.await;
     state.saving = None;
     Ok(saved.map_err(|_| Error::Closed)??)
+}
+
+impl Shared {
+    fn tell(&self, root: &Cid) {
+        if let Some(capabilities) = &self.capabilities {
+            capabilities.add(root);
+        }
+    }
 }
 
 fn name_of(root: &Cid) -> String {

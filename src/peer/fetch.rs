@@ -93,6 +93,11 @@ pub(super) async fn get(
             if let (Some(progress), Content::File(file)) = (&progress, &content) {
                 progress.report(file.size, Some(file.size));
             }
+            // All came by in ranges.
+            let downloads = &peer.inner.downloads;
+            if matches!(content, Content::File(_)) && downloads.is_partial(&cid) {
+                downloads.open(cid).await?.finish().await?;
+            }
             return Ok(content);
         }
         Ok(Stored::Nothing) => true,

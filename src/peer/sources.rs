@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     exchange::{
         bitswap::Bitswap,
+        capabilities::{Capabilities, OwnCapabilities},
         cas::{self, CasSource},
         config::{ExchangeConfig, MAX_SERVERS},
         fetch::{
@@ -26,6 +27,8 @@ pub(super) struct Exchange {
     pub fetcher: Fetcher,
     pub bitswap: Bitswap,
     pub metrics: Arc<Mutex<Metrics>>,
+    /// `None`: switched off.
+    pub capabilities: Option<Capabilities>,
 }
 
 /// Starts to serve, and puts the sources together.
@@ -34,7 +37,6 @@ pub(super) async fn start(
     store: &Store,
     relays: &[RelaySpec],
     config: ExchangeConfig,
-    likely: Option<Arc<dyn LikelyHolders>>,
 ) -> Result<Exchange> {
     let shared = Arc::new(Mutex::new(Metrics::default()));
     for (peer, trust) in &config.trust {
@@ -45,6 +47,15 @@ pub(super) async fn start(
         Bitswap::start(streams.clone(), store.clone()).await.map_err(convert::start_error)?;
     cas::serve(&*streams, store.clone(), None).await.map_err(convert::start_error)?;
 
+    let capabilities = match config.capabilities {
+        true => {
+            let own = OwnCapabilities::default();
+            let started = Capabilities::start(streams.clone(), own).await;
+            Some(started.map_err(convert::start_error)?)
+        }
+        false => None,
+    };
+    let likely = capabilities.clone().map(|told| Arc::new(told) as Arc<dyn LikelyHolders>);
     let judge = Judge::new(streams.clone(), shared.clone(), config.strategy.clone());
     let mut finders: Vec<Arc<dyn FindProviders>> = vec![Arc::new(DhtProviders(network.clone()))];
     let routers = urls(&config.routers)?;
@@ -78,7 +89,7 @@ pub(super) async fn start(
     sources.extend(own);
     sources.truncate(MAX_SOURCES);
     let fetcher = Fetcher::new(store.clone(), sources, config, shared.clone());
-    Ok(Exchange { fetcher, bitswap, metrics: shared })
+    Ok(Exchange { fetcher, bitswap, metrics: shared, capabilities })
 }
 
 pub(super) fn metrics(metrics: &Mutex<Metrics>) -> MutexGuard<'_, Metrics> {

@@ -1,6 +1,5 @@
 //! The DHT of a relay: what one peer announces another finds, and can dial.
 
-use futures::StreamExt as _;
 use tabpeer::{network::NetworkError, platform::time};
 
 use crate::{

@@ -35,7 +35,6 @@ async fn blocks_go_from_peer_to_peer_directly() {
     let (a, b) = future::join(Node::listening(), Node::listening()).await;
     let cids = some_blocks(&a, 200, BLOCK, 1).await;
     let started = Instant::now();
-    // Not connected: being named as a provider is enough.
     let got = fetch_from(&b, &cids, &[&a]).await;
     let seconds = started.elapsed().as_secs_f64();
     println!("50 MiB over TCP: {:.1} MB/s", (200 * BLOCK) as f64 / 1e6 / seconds);
@@ -99,6 +98,8 @@ async fn when_a_provider_goes_the_others_go_on() {
         some_blocks(provider, 80, BLOCK, 5).await;
     }
     let cids = some_blocks(&stays, 80, BLOCK, 5).await;
+    me.dial(&stays).await;
+    me.dial(&goes).await;
     let mut session = me.session(&[&stays, &goes]);
     session.want(cids.clone()).await;
     let mut missing: BTreeSet<Cid> = cids.into_iter().collect();
@@ -122,6 +123,7 @@ async fn when_a_provider_goes_the_others_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_want_is_answered_as_soon_as_the_block_is_stored() {
     let (a, b) = future::join(Node::listening(), Node::listening()).await;
+    b.dial(&a).await;
     let late = noise(5000, 6);
     let cid = node::cid_of(&late);
     let mut session = b.session(&[&a]);
@@ -137,6 +139,7 @@ async fn a_want_is_answered_as_soon_as_the_block_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cancelled_does_not_come() {
     let (a, b) = future::join(Node::listening(), Node::listening()).await;
+    b.dial(&a).await;
     let (first, second) = (noise(5000, 7), noise(5000, 8));
     let cids = [&first, &second].map(|bytes| node::cid_of(bytes));
     let mut session = b.session(&[&a]);
@@ -165,6 +168,7 @@ async fn what_is_cancelled_does_not_come() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_does_not_read_bounds_what_comes() {
     let (a, b) = future::join(Node::listening(), Node::listening()).await;
+    b.dial(&a).await;
     let cids = some_blocks(&a, 400, BLOCK, 11).await;
     let mut session = b.session(&[&a]);
     // One by one, as a caller without a window of its own would.

@@ -18,6 +18,7 @@ use tabpeer::{
 
 use crate::PATIENCE;
 
+#[derive(Debug)]
 pub struct Node {
     pub network: Network,
     pub store: Store,

@@ -1,6 +1,6 @@
 //! Between real peers: Bitswap moves the bytes, whoever has them, wherever they are found.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -142,7 +142,7 @@ async fn that_nobody_has_it_is_known_soon() {
     let (_, cid) = file(&noise(1000, 5), 100_000);
     let gone = libp2p::identity::Keypair::generate_ed25519().public().to_peer_id();
     for fallback in [None, Some(a.peer_id()), Some(gone)] {
-        let started = Instant::now();
+        let started = tokio::time::Instant::now();
         let error = get(&b, cid, fallback).await.expect_err("nobody has it");
         let took = started.elapsed();
         assert_eq!(error.code(), "NOT_FOUND");

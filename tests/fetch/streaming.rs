@@ -11,7 +11,7 @@ use tabpeer::{
 };
 
 use super::script::{Script, collect, file, peer_with};
-use super::support::noise;
+use super::support::{noise, store};
 
 const MIB: usize = 1 << 20;
 
@@ -121,4 +121,43 @@ async fn files_of_all_makes_are_read_through_the_chain() {
             peer.close().await;
         }
     }
+}
+
+#[tokio::test]
+async fn reading_what_is_here_writes_nothing() {
+    let peer = peer_with(&Arc::default(), &[]).await;
+    let bytes = noise(3 * MIB, 8);
+    let cid = store(&peer, "f", &bytes).await.file;
+    let root = peer.root();
+    for range in [None, Some(5..MIB as u64)] {
+        let end = range.clone().map_or(bytes.len(), |range| range.end as usize);
+        let start = range.clone().map_or(0, |range| range.start as usize);
+        let file = peer.open_file(cid, OpenOptions::default()).await.expect("opened");
+        assert_eq!(collect(file.stream(range)).await.expect("read"), bytes.slice(start..end));
+    }
+    peer.get_file(cid, None, GetOptions::default()).await.expect("here");
+    let roots = peer.store().roots("").await.expect("listed");
+    assert_eq!(roots, [("tree".to_owned(), root)]);
+    peer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_that_cover_all_make_the_file_whole() {
+    let bytes = noise(5 * MIB, 9);
+    let (blocks, root) = file(&bytes, MIB);
+    let source = Script::new(SourceKind::Network, "all", &blocks);
+    let peer = peer_with(&Arc::default(), &[&source]).await;
+    for start in 0..5u64 {
+        let range = start * MIB as u64..(start + 1) * MIB as u64;
+        let file = peer.open_file(root, OpenOptions::default()).await.expect("opened");
+        collect(file.stream(Some(range))).await.expect("read");
+    }
+    assert!(peer.has_file(root).await.expect("asked"));
+    peer.get_file(root, None, GetOptions::default()).await.expect("here");
+    assert_eq!(source.asked().len(), blocks.len(), "each block once");
+    let roots = peer.store().roots("").await.expect("listed");
+    let names: Vec<String> = roots.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [format!("cache/{root}"), "tree".to_owned()]);
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    peer.close().await;
 }

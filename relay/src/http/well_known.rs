@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use libp2p::identity::Keypair;
+use libp2p::identity::{Keypair, SigningError};
 use libp2p::multiaddr::Multiaddr;
 use tokio::sync::watch;
 use tower_http::cors::{Any, CorsLayer};
@@ -45,7 +45,7 @@ impl WellKnown {
         Self { identity, addresses, circuits: circuits.clone(), features, kept: Mutex::new(None) }
     }
 
-    fn json(&self, now: SystemTime) -> Result<String, crate::record::RecordError> {
+    fn json(&self, now: SystemTime) -> Result<String, SigningError> {
         let addresses = self.addresses.borrow().clone();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = kept.as_ref()

@@ -35,7 +35,9 @@ async fn the_record_is_signed_and_complete() {
         "{head}"
     );
     let record: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(tabpeer_relay::record::verify(&record, SystemTime::now()).unwrap(), relay.peer_id());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let read = tabpeer::network::relay_record::RelayRecord::parse(&body, now).unwrap();
+    assert_eq!(read.peer, relay.peer_id());
     let addresses: Vec<_> = relay.addresses().iter().map(ToString::to_string).collect();
     assert_eq!(record["addresses"], serde_json::json!(addresses));
     assert_eq!(addresses.len(), 4);

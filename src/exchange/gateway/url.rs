@@ -82,7 +82,7 @@ fn check(text: &str) -> Result<String, &'static str> {
     if host.is_empty() || !host.starts_with('[') && !host.bytes().all(named) {
         return Err("its host is no name or address");
     }
-    let number = port.strip_prefix(':').unwrap_or("1");
+    let number = if port.is_empty() { "1" } else { port.strip_prefix(':').unwrap_or_default() };
     let digits = number.bytes().all(|byte| byte.is_ascii_digit());
     if !digits || !number.parse::<u16>().is_ok_and(|port| port > 0) {
         return Err("its port is no number");

@@ -2,7 +2,7 @@
 //! specification, with the filters of IPIP-484). What they say is a hint: whom it names is dialled
 //! and authenticated, and blocks are verified.
 
-mod records;
+pub mod records;
 
 use bytes::BytesMut;
 use cid::Cid;

@@ -14,7 +14,7 @@ const LIBP2P_KEY: u64 = 0x72;
 
 /// The records of an answer: one JSON object with a list of them, or a record in each line. `None`:
 /// it is neither.
-pub(super) fn parse(body: &[u8], dialer: Dialer) -> Option<Vec<Provider>> {
+pub fn parse(body: &[u8], dialer: Dialer) -> Option<Vec<Provider>> {
     let mut all = Vec::new();
     let mut add = |record: &Value| {
         if let Some(provider) = provider(record, dialer) {

@@ -90,6 +90,8 @@ impl Shared {
         if outcome.is_ok() {
             let mut partial = lock(&self.partial);
             partial.retain(|root| !roots.contains(root));
+            drop(partial);
+            roots.iter().for_each(|root| self.tell(root));
         }
         for reply in replies {
             let _ = reply.send(outcome.clone());

@@ -232,7 +232,10 @@ fn open_file(path: &Path) -> DatabaseResult<File> {
 
 fn io_error(error: &io::Error, path: &Path) -> DatabaseError {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DatabaseError::QuotaExceeded,
+        // The disk, the user's share of it, or what one file may have.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            DatabaseError::QuotaExceeded
+        }
         _ => DatabaseError::Failed(format!("{}: {error}", path.display())),
     }
 }

@@ -7,11 +7,11 @@ use crate::platform::time::Duration;
 
 /// Chunks looked at in one go for one that some seeder can take.
 const LOOK_AHEAD: usize = 256;
-/// A chunk is taken from a slow seeder for an idle one that would need less than this part of the
-/// time that it has taken already.
+/// A chunk is taken from a slow seeder for an idle one that could have brought all that the slow one
+/// is at so many times over since the chunk was given out.
 const MUCH_FASTER: f64 = 4.0;
 /// It is not taken away before.
-const LET_WORK: Duration = Duration::from_secs(1);
+const LET_WORK: Duration = Duration::from_secs(2);
 /// What may come late after a deadline was put off: so many times the first patience.
 const MAX_PATIENCE: u32 = 10;
 /// Bytes per second taken for a seeder that has not delivered yet while no other has.
@@ -165,7 +165,8 @@ impl Coordinator {
                 if state.moved || held.seeder == id || !state.is_able(id) {
                     return None;
                 }
-                let needs = Duration::from_secs_f64(MUCH_FASTER * state.size as f64 / rate?);
+                let queued = self.seeders.get(held.seeder)?.in_flight.max(state.size);
+                let needs = Duration::from_secs_f64(MUCH_FASTER * queued as f64 / rate?);
                 Some((*chunk, id, (held.since + LET_WORK + needs).max(seeder.resting_until)))
             })
         })
