@@ -72,6 +72,7 @@ impl<A, C, T> InboundConnectionUpgrade<C> for Gather<A>
 where
     A: InboundConnectionUpgrade<C, Output = (PeerId, T)>,
     A::Future: Send + 'static,
+    T: 'static,
 {
     type Output = (PeerId, Gathered<T>);
     type Error = A::Error;
@@ -86,6 +87,7 @@ impl<A, C, T> OutboundConnectionUpgrade<C> for Gather<A>
 where
     A: OutboundConnectionUpgrade<C, Output = (PeerId, T)>,
     A::Future: Send + 'static,
+    T: 'static,
 {
     type Output = (PeerId, Gathered<T>);
     type Error = A::Error;
