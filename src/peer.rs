@@ -327,7 +327,7 @@ impl Peer {
         let mut peers = PeerStreams::peers(&self.inner.network);
         let _ = time::timeout(IDENTIFY_PATIENCE, async {
             let mut known = peers.current();
-            while !known.get(&peer).is_some_and(|info| info.agent.is_some())
+            while known.get(&peer).is_none_or(|info| info.agent.is_none())
                 && let Some(next) = peers.changed().await
             {
                 known = next;

@@ -95,7 +95,9 @@ fn build_into(pkg: &Path, profile: Profile, features: &[&str]) -> Result<()> {
 
     let mut compile = cargo();
     compile.args(["build", "--package", "tabpeer", "--lib", "--locked"]);
-    compile.args(["--target", "wasm32-unknown-unknown", "--profile", profile.name()]).args(features);
+    compile
+        .args(["--target", "wasm32-unknown-unknown", "--profile", profile.name()])
+        .args(features);
     // RUSTFLAGS would silently replace the flags (simd128) of .cargo/config.toml.
     compile.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     if profile == Profile::Npm {
@@ -113,12 +115,7 @@ fn build_into(pkg: &Path, profile: Profile, features: &[&str]) -> Result<()> {
     }
     std::fs::create_dir_all(pkg)?;
     let mut bindgen = Command::new(programs.join("wasm-bindgen"));
-    bindgen.arg(&wasm).arg("--out-dir").arg(pkg).args([
-        "--out-name",
-        "tabpeer",
-        "--target",
-        "web",
-    ]);
+    bindgen.arg(&wasm).arg("--out-dir").arg(pkg).args(["--out-name", "tabpeer", "--target", "web"]);
     process::run("wasm-bindgen", &mut bindgen)?;
     if profile == Profile::Npm {
         optimize(&pkg.join("tabpeer_bg.wasm"))?;
