@@ -29,10 +29,11 @@ use crate::{
     },
 };
 
-/// Bytes read at a time.
-const READ_SIZE: usize = 64 << 10;
-/// A read buffer with less than this left is replaced.
-const LEAST_READ: usize = 8 << 10;
+/// Bytes read at a time, and a read buffer with less than the second left is replaced.
+const READ_SIZES: (usize, usize) = (64 << 10, 8 << 10);
+/// The same of a large message: WebTransport in the browser copies what does not fit once more for
+/// each read.
+const LARGE_READ_SIZES: (usize, usize) = (256 << 10, 64 << 10);
 /// A message of which more has come needs a permit for the rest, until it is done with.
 const LIGHT_MESSAGE: usize = 128 << 10;
 /// Large messages that one peer may have in memory here.
@@ -127,11 +128,12 @@ async fn read_messages(
     let mut watchdog = Watchdog::default();
     let mut reported = Instant::now();
     loop {
-        if buffer.len() < LEAST_READ {
-            buffer = BytesMut::zeroed(READ_SIZE);
-        }
         if partial > LIGHT_MESSAGE && permit.is_none() {
             permit = gate.pass().await;
+        }
+        let (size, least) = if permit.is_some() { LARGE_READ_SIZES } else { READ_SIZES };
+        if buffer.len() < least {
+            buffer = BytesMut::zeroed(size);
         }
         let len = tokio::select! {
             biased;
