@@ -9,7 +9,7 @@ const SIZE = 10_000_000;
 const CHUNK = 1 << 20;
 const CHUNKS = Math.ceil(SIZE / CHUNK);
 const OVERHEAD = 1.2;
-/** Two chunks of a file and the codec of raw leaves, for a CID that no peer has. */
+/** Well-formed, and nobody has it. */
 const ABSENT = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
 const NAMES = ['started', 'progress', 'complete', 'failed'].map((name) => `download_chunk_${name}`);
 

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { after, before, describe, test } from 'node:test';
+import { PeerPage } from './browser.mjs';
 import { noiseFile, sha256 } from './fixtures.mjs';
 import { Stage, failsWith, serveFolder } from './harness.mjs';
 
@@ -69,7 +70,6 @@ describe('sources', { timeout: 240_000 }, () => {
   test("the relay's HTTP gateway, from a page of another origin", async () => {
     const other = await serveFolder(stage.site);
     const context = await stage.browser.newContext();
-    const { PeerPage } = await import('./browser.mjs');
     const peer = await PeerPage.open(context, other.origin, { relays: [stage.relay.http] });
     const asked = [];
     peer.page.on('request', (request) => asked.push(request.url()));
@@ -113,34 +113,48 @@ describe('sources', { timeout: 240_000 }, () => {
         response.write(Buffer.alloc(10), () => response.destroy());
       },
     };
+    /** One page for all of them, each with content of its own. */
+    let peer;
+    let seed = 100;
+    before(async () => {
+      peer = await stage.peer({ relays: [] });
+    });
+    async function content() {
+      const file = await noiseFile(stage.folder, 'sought.bin', 300_000, seed++);
+      return { cid: await stage.relay.add(file, { profile }), digest: await sha256(file) };
+    }
+    async function asking(gateways) {
+      await peer.attempt((peer) => peer.close());
+      await peer.connect({ relays: [], gateways });
+    }
+
     for (const [name, lie] of Object.entries(lies)) {
       test(`${name}: NOT_FOUND with the reason, and an honest one is asked as well`, async () => {
+        const { cid, digest } = await content();
         const liar = await gateway(lie);
-        await visitor({ relays: [], gateways: [liar] }, async (peer) => {
-          await assert.rejects(peer.get(cid, undefined, { timeout: 20_000 }), (error) => {
-            failsWith('NOT_FOUND', 'WRONG_CONTENT')(error);
-            assert.ok(error.message.includes(liar), error.message);
-            return true;
-          });
-          assert.equal(await peer.attempt((peer, cid) => peer.hasFile(cid), cid), false);
+        await asking([liar]);
+        await assert.rejects(peer.get(cid, undefined, { timeout: 20_000 }), (error) => {
+          failsWith('NOT_FOUND', 'WRONG_CONTENT')(error);
+          assert.ok(error.message.includes(liar), error.message);
+          return true;
         });
-        await visitor({ relays: [], gateways: [liar, stage.relay.http] }, async (peer) => {
-          assert.equal((await peer.get(cid)).sha256, digest);
-        });
+        assert.equal(await peer.attempt((peer, cid) => peer.hasFile(cid), cid), false);
+        await asking([liar, stage.relay.http]);
+        assert.equal((await peer.get(cid)).sha256, digest);
       });
     }
 
     test('one that stalls: the time given is kept, and an honest one is asked as well', async () => {
+      const { cid, digest } = await content();
       const liar = await gateway((_, response) => {
         response.writeHead(200, raw);
         response.write(Buffer.alloc(10));
       });
-      await visitor({ relays: [], gateways: [liar] }, async (peer) => {
-        await assert.rejects(peer.get(cid, undefined, { timeout: 1500 }), failsWith('TIMEOUT'));
-      });
-      await visitor({ relays: [], gateways: [liar, stage.relay.http] }, async (peer) => {
-        assert.equal((await peer.get(cid)).sha256, digest);
-      });
+      await asking([liar]);
+      await assert.rejects(peer.get(cid, undefined, { timeout: 1500 }), failsWith('TIMEOUT'));
+      await asking([liar, stage.relay.http]);
+      assert.equal((await peer.get(cid)).sha256, digest);
+      await peer.works();
     });
   });
 
@@ -156,13 +170,17 @@ describe('sources', { timeout: 240_000 }, () => {
       });
     }));
 
-  for (const strategy of ['performance', 'trust', 'privacy-first', 'cost']) {
-    test(`strategy ${strategy}`, () =>
-      visitor({ relays, strategy }, async (peer) => {
+  test('every strategy by its name', () =>
+    visitor({ relays: [] }, async (peer) => {
+      for (const [at, strategy] of ['performance', 'trust', 'privacy-first', 'cost'].entries()) {
+        const file = await noiseFile(stage.folder, `${strategy}.bin`, 400_000, 200 + at);
+        const cid = await stage.relay.add(file, { profile });
+        await peer.attempt((peer) => peer.close());
+        await peer.connect({ relays, strategy });
         await peer.attempt((peer, relay) => peer.setTrust(relay, 10), stage.relay.peerId);
-        assert.equal((await peer.get(cid)).sha256, digest);
-      }));
-  }
+        assert.equal((await peer.get(cid)).sha256, await sha256(file), strategy);
+      }
+    }));
 
   test('a strategy of the page itself is told what is measured, and may throw', () =>
     visitor({ relays: [] }, async (peer) => {
@@ -191,6 +209,7 @@ describe('sources', { timeout: 240_000 }, () => {
     }));
 
   test('bad options are named', async () => {
+    const nobody = await PeerPage.load(await stage.browser.newContext(), stage.origin);
     const bad = [
       { strategy: 'fastest' },
       { strategy: 7 },
@@ -201,25 +220,19 @@ describe('sources', { timeout: 240_000 }, () => {
       { routers: [7] },
     ];
     for (const options of bad) {
-      await assert.rejects(stage.peer({ relays: [], ...options }), failsWith('BAD_ARGUMENT'), JSON.stringify(options));
+      await assert.rejects(nobody.connect({ relays: [], ...options }), failsWith('BAD_ARGUMENT'), JSON.stringify(options));
     }
-    await assert.rejects(stage.peer({ relays: [], gateways: ['ftp://127.0.0.1'] }), failsWith('INVALID_ADDRESS'));
+    await assert.rejects(nobody.connect({ relays: [], gateways: ['ftp://127.0.0.1'] }), failsWith('INVALID_ADDRESS'));
+    await nobody.page.context().close();
     await visitor({ relays: [] }, async (peer) => {
-      const calls = [
-        [{ sources: ['nowhere'] }],
-        [{ ttl: 5 }],
-        [{ ttl: 0.5 }],
-        [{ requesterId: 'me' }],
-        [{ timeout: -1 }],
-        [{ onProgress: 'yes' }],
-      ];
-      for (const [options] of calls) {
+      const calls = [{ sources: ['nowhere'] }, { ttl: 5 }, { ttl: 0.5 }, { requesterId: 'me' }, { timeout: -1 }, { onProgress: 'yes' }];
+      for (const options of calls) {
         await assert.rejects(peer.attempt((peer, { cid, options }) => peer.getFile(cid, undefined, options), { cid, options }), failsWith('BAD_ARGUMENT'), JSON.stringify(options));
       }
       for (const trust of [-1, 11, 'much', null]) {
         await assert.rejects(peer.attempt((peer, trust) => peer.setTrust(peer.peerID, trust), trust), failsWith('BAD_ARGUMENT'));
       }
-      const { fileCid } = (await peer.attempt((peer) => peer.storeFile('a', 'text')));
+      const { fileCid } = await peer.attempt((peer) => peer.storeFile('a', 'text'));
       for (const range of [{ start: 2, end: 1 }, { start: -1 }, { start: 0.5 }, 'all']) {
         await assert.rejects(
           peer.attempt(async (peer, { fileCid, range }) => (await peer.getFile(fileCid, undefined, { stream: true })).bytes(range), { fileCid, range }),
