@@ -192,7 +192,7 @@ describe('the page', { timeout: 240_000 }, () => {
 
   test('everything can be reached by keyboard and has a name', async () => {
     const nameless = await alice.evaluate(() =>
-      [...document.querySelectorAll('button, input, summary, progress, iframe')]
+      [...document.querySelectorAll('button, input, select, summary, progress, iframe')]
         .filter((control) => !(control.labels?.length || control.ariaLabel || control.textContent.trim() || control.title))
         .map((control) => control.outerHTML.slice(0, 120)),
     );
