@@ -37,7 +37,7 @@ async function dial(address) {
       say(result.textContent);
     }
   } catch (error) {
-    result = describe(error, 'That address could not be reached.');
+    result = describe(error, '');
   }
   if (dialling === mine) place.replaceChildren(result);
 }

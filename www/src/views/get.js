@@ -68,6 +68,7 @@ async function fetchContent(cid, from, name) {
         amount.textContent = `${bytes(done)} of ${bytes(found.size)}`;
       });
     }
+    if (!here) peer.dispatchEvent(new Event('kept'));
     if (current !== abort) return undefined;
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     const what = file ? bytes(found.size) : 'a folder';
