@@ -14,7 +14,7 @@ use libp2p::{
     PeerId, StreamProtocol, Swarm, connection_limits, gossipsub, identify, kad, noise, ping, quic,
     relay, tcp, yamux,
 };
-use tabpeer::network::streams;
+use tabpeer::network::{pong, streams};
 
 use crate::config::{CircuitConfig, DhtConfig, GossipsubConfig, RelayConfig};
 use crate::record_store::BoundedStore;
@@ -41,6 +41,7 @@ pub struct Behaviour {
     limits: connection_limits::Behaviour,
     pub relay: relay::Behaviour,
     pub identify: identify::Behaviour,
+    pong: pong::Behaviour,
     ping: ping::Behaviour,
     pub kad: Toggle<kad::Behaviour<BoundedStore>>,
     gossipsub: Toggle<gossipsub::Behaviour>,
@@ -137,6 +138,7 @@ fn behaviour(identity: &Keypair, config: &RelayConfig) -> Result<Behaviour, Rela
         limits: connection_limits::Behaviour::new(limits(config)),
         relay: relay::Behaviour::new(peer, circuits(&config.circuits)),
         identify: identify::Behaviour::new(identify),
+        pong: pong::Behaviour,
         ping: ping::Behaviour::default(),
         kad: dht(peer, &config.dht)?.into(),
         gossipsub: pubsub(identity, &config.gossipsub)?.into(),

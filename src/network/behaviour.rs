@@ -15,7 +15,7 @@ use super::{
         PING_INTERVAL, PING_TIMEOUT, PROTOCOL_VERSION,
     },
     error::NetworkError,
-    streams,
+    pong, streams,
 };
 
 // The limits come first: what they refuse, the others never see.
@@ -24,6 +24,7 @@ pub struct Behaviour {
     pub limits: connection_limits::Behaviour,
     pub relay: relay::client::Behaviour,
     pub identify: identify::Behaviour,
+    pub pong: pong::Behaviour,
     pub ping: ping::Behaviour,
     pub kad: kad::Behaviour<kad::store::MemoryStore>,
     pub gossipsub: gossipsub::Behaviour,
@@ -40,6 +41,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(limits()),
             relay,
             identify: identify(config),
+            pong: pong::Behaviour,
             ping: ping::Behaviour::new(
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),

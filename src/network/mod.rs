@@ -17,6 +17,7 @@ mod dialing;
 pub mod error;
 mod event_loop;
 pub mod peers;
+pub mod pong;
 mod relay_driver;
 pub mod relay_keeper;
 pub mod relay_record;

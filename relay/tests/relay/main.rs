@@ -6,6 +6,7 @@ mod content;
 mod dht;
 mod gateway;
 mod http;
+mod ping;
 mod webtransport;
 
 use tabpeer_relay::{Relay, RelayConfig};
