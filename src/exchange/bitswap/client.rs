@@ -278,8 +278,12 @@ impl Client {
                 bytes += block.data().len() as u64;
             }
         }
-        let answers = |cid: &Cid| known.asked.contains_key(cid.hash());
-        if wanted > 0 || presences.iter().any(|(cid, _)| answers(cid)) {
+        // That it has what it owes is no answer, however often it says so.
+        let answers = |(cid, presence): &(Cid, Presence)| {
+            let ask = known.asked.get(cid.hash());
+            ask.is_some_and(|ask| ask.kind == WantKind::Have || *presence == Presence::DontHave)
+        };
+        if wanted > 0 || presences.iter().any(answers) {
             known.progressed(now);
         }
         let woken = wanted > 0 && known.delivered(bytes, wanted, now);
