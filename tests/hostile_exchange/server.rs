@@ -86,6 +86,7 @@ async fn floods() {
     let full = wants(cids.iter().copied().chain(unknown(500, 20)), WantKind::Have, true);
     evils[2].repeat(evils[2].stream(&victim).await, full, 500);
     // Answers to no question.
+    let answers = presences(unknown(30_000, 30), Presence::DontHave);
     for _ in 0..8 {
         evils[3].repeat(evils[3].stream(&victim).await, answers.clone(), 10);
     }
