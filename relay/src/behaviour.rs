@@ -12,11 +12,14 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     PeerId, StreamProtocol, Swarm, connection_limits, gossipsub, identify, kad, noise, ping, quic,
-    relay, tcp, yamux,
+    relay, tcp,
 };
 use tabpeer::network::{pong, streams};
+use tabpeer::platform::one_way::OneWay;
+use tabpeer::platform::yamux;
 
 use crate::config::{CircuitConfig, DhtConfig, GossipsubConfig, RelayConfig};
+use crate::gather::Gather;
 use crate::record_store::BoundedStore;
 use crate::{RelayError, webtransport};
 
@@ -90,25 +93,24 @@ fn transport(
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, RelayError> {
     let noise =
         noise::Config::new(identity).map_err(|error| RelayError::Setup(error.to_string()))?;
-    let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(MAX_YAMUX_STREAMS);
+    let yamux = yamux::Config::new(MAX_YAMUX_STREAMS);
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let mut websocket = libp2p_websocket::Config::new(tcp());
     websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE).set_max_redirects(0);
     let websocket = websocket
         .upgrade(Version::V1Lazy)
-        .authenticate(noise.clone())
+        .authenticate(Gather(noise.clone()))
         .multiplex(yamux.clone())
         .timeout(UPGRADE_TIMEOUT)
         .boxed();
     let tcp = tcp()
         .upgrade(Version::V1Lazy)
-        .authenticate(noise)
+        .authenticate(Gather(noise))
         .multiplex(yamux)
         .timeout(UPGRADE_TIMEOUT)
         .boxed();
     let quic = quic::tokio::Transport::new(quic::Config::new(identity))
-        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(OneWay(connection))))
         .boxed();
     let webtransport = webtransport::Transport::new(identity.clone(), clock).boxed_muxer();
     // The first that knows an address takes it, and TCP does not look at what follows the port.

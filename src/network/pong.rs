@@ -1,8 +1,9 @@
 //! Answers the pings of others (spec: libp2p `ping/ping.md`), whatever they think of ours.
 //!
-//! libp2p-ping (0.48) stops to answer as soon as the other side refuses to be pinged, and does not look for a ping that
-//! arrives right behind another. js-libp2p pings every connection and closes one that does not answer, and refuses pings
-//! itself unless its user adds that service. So this stands before libp2p-ping, which is left with the asking.
+//! libp2p-ping (0.48) stops to answer as soon as the other side refuses to be pinged, and does not
+//! look for a ping that arrives right behind another. js-libp2p pings every connection and closes
+//! one that does not answer, and refuses pings itself unless its user adds that service. So this
+//! stands before libp2p-ping, which is left with the asking.
 
 use std::{
     convert::Infallible,
@@ -10,7 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, future::BoxFuture};
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol,
     core::{
@@ -25,8 +26,6 @@ use libp2p::{
     },
 };
 
-use crate::platform::BoxFuture;
-
 /// What is asked for, and what answers it.
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 /// Bytes of one ping.
@@ -39,7 +38,7 @@ pub struct Behaviour;
 /// One stream at a time is answered; a newer one takes the place of the older.
 #[derive(Default)]
 pub struct Handler {
-    answering: Option<BoxFuture<io::Result<Infallible>>>,
+    answering: Option<BoxFuture<'static, io::Result<Infallible>>>,
 }
 
 impl NetworkBehaviour for Behaviour {

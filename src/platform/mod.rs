@@ -14,8 +14,10 @@ use web as imp;
 pub mod database;
 pub mod http;
 pub mod memory;
+pub mod one_way;
 pub mod task;
 pub mod transport;
+pub mod yamux;
 
 /// Futures and timers that work on both: tokio's natively, the page's event loop in a browser.
 pub use n0_future::{

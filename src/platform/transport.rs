@@ -20,10 +20,10 @@ use libp2p::{
         upgrade::Version,
     },
     identity::Keypair,
-    noise, relay, yamux,
+    noise, relay,
 };
 
-use super::{imp, time::Duration};
+use super::{imp, time::Duration, yamux};
 use crate::network::{
     address::{self, Carrier},
     config::MAX_STREAMS_PER_CONNECTION,
@@ -63,10 +63,7 @@ where
     T::ListenerUpgrade: Send + 'static,
 {
     let noise = noise::Config::new(keypair).map_err(|e| TransportSetupError(e.to_string()))?;
-    // The receive window grows by itself; only the number of streams bounds what a remote can make
-    // us hold.
-    let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(MAX_STREAMS_PER_CONNECTION);
+    let yamux = yamux::Config::new(MAX_STREAMS_PER_CONNECTION);
     let transport = transport.map(|bytes, _| Box::pin(bytes) as Duplex).boxed();
     Ok(transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
 }

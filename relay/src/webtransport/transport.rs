@@ -12,6 +12,7 @@ use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEve
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::{Multiaddr, Protocol};
 use libp2p::{PeerId, Transport as _};
+use tabpeer::platform::one_way::OneWay;
 
 use super::listener::Listener;
 use super::{Clock, Connection, Error};
@@ -34,7 +35,7 @@ impl Transport {
         self,
     ) -> libp2p::core::transport::Boxed<(PeerId, libp2p::core::muxing::StreamMuxerBox)> {
         self.map(|(peer, connection), _| {
-            (peer, libp2p::core::muxing::StreamMuxerBox::new(connection))
+            (peer, libp2p::core::muxing::StreamMuxerBox::new(OneWay(connection)))
         })
         .boxed()
     }

@@ -109,6 +109,8 @@ pub struct Client {
     served: Option<SessionId>,
     /// Something was cancelled: a peer may have room for what others wait for.
     freed: bool,
+    /// Blocks ever wanted.
+    wanted: u64,
 }
 
 /// A block that somebody waits for.
@@ -116,6 +118,8 @@ pub struct Client {
 struct Want {
     /// As peers are told: some match by CID.
     cid: Cid,
+    /// Counts up: what was wanted first is waited for first.
+    number: u64,
     /// Who waits. It is in the queue of the first.
     waiters: Vec<Waiter>,
     /// The peer that owes the block; `None`: nobody was asked for it yet.
@@ -224,7 +228,10 @@ impl Client {
             if !session.wanted.insert(hash) {
                 continue;
             }
-            let want = self.wants.entry(hash).or_insert_with(|| Want::new(*cid));
+            let want = self.wants.entry(hash).or_insert_with(|| {
+                self.wanted += 1;
+                Want::new(*cid, self.wanted)
+            });
             want.waiters.push(Waiter { session: id, cid: *cid, exhausted: false });
             self.queue(hash, false);
         }
@@ -271,8 +278,12 @@ impl Client {
                 bytes += block.data().len() as u64;
             }
         }
-        let answers = |cid: &Cid| known.asked.contains_key(cid.hash());
-        if wanted > 0 || presences.iter().any(|(cid, _)| answers(cid)) {
+        // That it has what it owes is no answer, however often it says so.
+        let answers = |(cid, presence): &(Cid, Presence)| {
+            let ask = known.asked.get(cid.hash());
+            ask.is_some_and(|ask| ask.kind == WantKind::Have || *presence == Presence::DontHave)
+        };
+        if wanted > 0 || presences.iter().any(answers) {
             known.progressed(now);
         }
         let woken = wanted > 0 && known.delivered(bytes, wanted, now);
@@ -367,9 +378,10 @@ impl Client {
 }
 
 impl Want {
-    fn new(cid: Cid) -> Self {
+    fn new(cid: Cid, number: u64) -> Self {
         Self {
             cid,
+            number,
             waiters: Vec::new(),
             owed_by: None,
             queued: false,

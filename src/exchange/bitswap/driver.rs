@@ -134,7 +134,11 @@ pub(super) async fn run(
                     driver.on_event(event, &peers);
                 }
             }
-            () = hub.wake.notified() => driver.take_work(),
+            () = hub.wake.notified() => {
+                // Who asks may know of a peer that has only just come.
+                driver.meet(&peers);
+                driver.take_work();
+            }
             changed = peers.changed() => match changed {
                 Some(_) => driver.meet(&peers),
                 None => break,

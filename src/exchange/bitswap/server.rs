@@ -28,8 +28,9 @@ pub const MAX_WANTS_PER_PEER: usize = 1024;
 pub const MAX_WANTS: usize = 64 << 10;
 /// Wants that each peer may have even when [`MAX_WANTS`] is reached.
 pub const MIN_WANTS_PER_PEER: usize = 64;
-/// Bytes of blocks made ready for one peer and not sent yet: one message on its way, one behind it.
-pub const MAX_OUTSTANDING: usize = 2 << 20;
+/// Bytes of blocks made ready for one peer and not sent yet: one message on its way, one behind it, one being
+/// read from the store.
+pub const MAX_OUTSTANDING: usize = 4 << 20;
 /// Bytes of blocks in one message, unless one block alone has more.
 pub const MESSAGE_TARGET: usize = 1 << 20;
 /// Wants looked up together.

@@ -1,13 +1,16 @@
 //! What a browser can dial: WebTransport and WebSocket.
 
 use js_sys::Reflect;
-use libp2p::{Transport, identity::Keypair, swarm};
+use libp2p::{Transport, core::muxing::StreamMuxerBox, identity::Keypair, swarm};
 use wasm_bindgen::JsValue;
 
 use super::websocket::WebSocketTransport;
 use crate::{
     network::address::{Carrier, Dialer},
-    platform::transport::{Only, PeerTransport, TransportSetupError, secure},
+    platform::{
+        one_way::OneWay,
+        transport::{Only, PeerTransport, TransportSetupError, secure},
+    },
 };
 
 /// What this page or worker may dial, asked of its global scope, since a worker has no window.
@@ -28,7 +31,9 @@ pub fn swarm_config() -> swarm::Config {
 
 pub fn base_transport(keypair: &Keypair) -> Result<PeerTransport, TransportSetupError> {
     let config = libp2p_webtransport_websys::Config::new(keypair);
-    let webtransport = libp2p_webtransport_websys::Transport::new(config).boxed();
+    let webtransport = libp2p_webtransport_websys::Transport::new(config)
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(OneWay(connection))))
+        .boxed();
     let webtransport = Only::new(&[Carrier::WebTransport], webtransport);
     let websocket = secure(WebSocketTransport, keypair)?;
     let websocket = Only::new(&[Carrier::WebSocket, Carrier::SecureWebSocket], websocket);

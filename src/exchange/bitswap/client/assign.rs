@@ -175,10 +175,10 @@ impl Client {
             self.sessions.values_mut().for_each(|session| session.connected(&peer));
         }
         self.queue_idle();
+        self.assign(now);
         if let Some(peer) = peer {
             self.introduce(peer, now);
         }
-        self.assign(now);
     }
 
     /// Asks a new peer for a block that each session is waiting for, to see whether it is a holder.
@@ -204,8 +204,9 @@ impl Client {
     /// Puts what nobody owes into the queues.
     pub(super) fn queue_idle(&mut self) {
         let idle = self.wants.iter().filter(|(_, want)| !want.queued && want.owed_by.is_none());
-        let idle: Vec<Hash> = idle.map(|(hash, _)| *hash).collect();
-        idle.into_iter().for_each(|hash| self.queue(hash, false));
+        let mut idle: Vec<(u64, Hash)> = idle.map(|(hash, want)| (want.number, *hash)).collect();
+        idle.sort_unstable_by_key(|(number, _)| *number);
+        idle.into_iter().for_each(|(_, hash)| self.queue(hash, false));
     }
 
     /// Puts a want into the queue, unless somebody owes it.

@@ -15,8 +15,12 @@ const FIRST_REST: Duration = Duration::from_secs(5);
 const MAX_REST: Duration = Duration::from_secs(60);
 /// Rates are not measured over less than this,
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
-/// unless nothing is known of the peer.
+/// unless nothing is known of the peer,
 const MIN_FIRST_INTERVAL: Duration = Duration::from_millis(2);
+/// nor over fewer bytes: a small block says how long the way is, not how wide,
+const MIN_SAMPLE: u64 = 64 << 10;
+/// unless that is all that came in this time.
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
 /// What a peer is taken to deliver, in bytes per second, before its rate is known.
 const FIRST_RATE: f64 = (1 << 20) as f64;
 /// Bytes may trickle in for this long before one of the blocks asked for has to be there.
@@ -173,7 +177,7 @@ impl Peer {
     /// When it will have delivered what it owes, judged by what it does; `None`: too early to say.
     pub fn lags(&self, size: u64, now: Duration) -> Option<f64> {
         let since = now.saturating_sub(self.progressed);
-        let stalled = (since >= STALL).then(|| self.owed as f64 * since.as_secs_f64());
+        let stalled = (since >= STALL).then_some(self.owed as f64 * since.as_secs_f64());
         let rated = self.stats.rate.map(|_| self.finish(size, 0) - since.as_secs_f64());
         stalled.into_iter().chain(rated).reduce(f64::max).filter(|_| self.owed > 0)
     }
@@ -193,9 +197,9 @@ impl Peer {
         (self.stalls >= MAX_STALLS).then(|| self.timed_out(now))
     }
 
-    /// Whether it has been delivering what it was asked for.
+    /// Whether it has answered so far.
     pub fn reliable(&self) -> bool {
-        self.usable() && self.stats.rate.is_some() && self.stalls == 0
+        self.usable() && self.stats.latency.is_some() && self.stalls == 0
     }
 
     /// When its progress is to be judged.
@@ -232,7 +236,9 @@ impl Peer {
         let Some(since) = self.measured else { return rested };
         self.counted += bytes;
         let interval = now.saturating_sub(since);
-        if interval < MIN_INTERVAL && self.stats.rate.is_some() {
+        if interval < MIN_INTERVAL && self.stats.rate.is_some()
+            || self.counted < MIN_SAMPLE && interval < MAX_INTERVAL
+        {
             return rested;
         }
         let interval = interval.max(MIN_FIRST_INTERVAL).as_secs_f64();

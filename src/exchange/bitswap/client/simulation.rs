@@ -3,8 +3,9 @@
 
 mod world;
 
-use self::world::{Manner, Server, World, cid};
-use crate::platform::time::Duration;
+use self::world::{Manner, Server, World};
+pub(super) use self::world::{block, cid, number, peer_id};
+use crate::platform::time::{Duration, Instant};
 
 /// Runs of [`random_networks`].
 const SEEDS: u64 = 300;
@@ -16,25 +17,25 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// A peer as it may be met.
-fn any_server(world: &mut world::Random) -> Server {
-    let mut server = Server::new(1 + world.below(200), 50 * KIB << world.below(9));
-    server.manner = match world.below(12) {
+fn any_server(random: &mut world::Random) -> Server {
+    let mut server = Server::new(1 + random.below(200), (50 * KIB) << random.below(9));
+    server.manner = match random.below(12) {
         0 => Manner::Promises,
         1 => Manner::Mute,
         2 => Manner::Junk,
         3 => Manner::Lies,
         _ => Manner::Honest,
     };
-    let of = 1 + world.below(6) as usize;
-    server.of = (of, 0, 1 + world.below(of as u64) as usize);
-    server.helia = world.chance(20);
-    server.ignores_haves = world.chance(10);
-    server.duplicates = if world.chance(10) { 20 } else { 0 };
-    server.provider = world.chance(60);
-    server.loss = if world.chance(15) { 5 } else { 0 };
-    if world.chance(25) {
-        let back = world.chance(60).then(|| Duration::from_millis(1 + world.below(8000)));
-        server.leaves.push((Duration::from_millis(world.below(5000)), back));
+    let of = 1 + random.below(6) as usize;
+    server.of = (of, 0, 1 + random.below(of as u64) as usize);
+    server.helia = random.chance(20);
+    server.ignores_haves = random.chance(10);
+    server.duplicates = if random.chance(10) { 20 } else { 0 };
+    server.provider = random.chance(60);
+    server.loss = if random.chance(15) { 5 } else { 0 };
+    if random.chance(25) {
+        let back = random.chance(60).then(|| Duration::from_millis(1 + random.below(8000)));
+        server.leaves.push((Duration::from_millis(random.below(5000)), back));
     }
     server
 }
@@ -53,6 +54,7 @@ fn random_network(seed: u64) {
     let size = [16 * KIB, 256 * KIB, MIB][random.below(3) as usize];
     let blocks = 1 + random.below(80) as usize;
     let mut world = World::new(seed, size, servers);
+    world.small_root = random.chance(50);
     let window = 16 + random.below(49) as usize;
     world.fetch(0..blocks, window);
     if random.chance(30) {
@@ -65,7 +67,7 @@ fn random_network(seed: u64) {
         world.client.close(gone.id);
         world.drain();
     }
-    world.run(seconds(3600));
+    world.run(seconds(900));
     for fetch in &world.fetches {
         let missing: Vec<_> = fetch.wanted.difference(&fetch.exhausted).collect();
         assert!(missing.is_empty(), "{seed}: neither delivered nor exhausted: {missing:?}");
@@ -86,6 +88,7 @@ fn random_networks() {
 /// Fetches `blocks` with a reader's window of 16 MiB and says how long it took and what came.
 fn timed(size: u64, blocks: usize, servers: Vec<Server>) -> (f64, f64) {
     let mut world = World::new(1, size, servers);
+    world.small_root = true;
     let window = (16 * MIB / size) as usize;
     world.fetch(0..blocks, window.clamp(16, 64));
     world.run(seconds(3600));
@@ -201,7 +204,7 @@ fn many_blocks_of_many_peers() {
 #[test]
 #[ignore = "some seconds"]
 fn very_many_blocks_of_many_peers() {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     many(25_000, 25_000);
     let quarter = started.elapsed();
     many(100_000, 60_000);
@@ -212,5 +215,5 @@ fn very_many_blocks_of_many_peers() {
 
 #[test]
 fn a_block_has_its_number() {
-    assert_eq!(world::number(&cid(77)), 77);
+    assert_eq!(number(&cid(77)), 77);
 }

@@ -58,6 +58,10 @@ pub fn cid(n: usize) -> Cid {
     Cid::new_v1(RAW, Multihash::wrap(SHA2_256, &digest(n)).expect("short"))
 }
 
+pub fn block(n: usize, size: usize) -> Block {
+    Block::with_digest(Version::V1, RAW, &digest(n), vec![0; size].into())
+}
+
 /// The number that [`cid`] was made of.
 pub fn number(cid: &Cid) -> usize {
     let tail = cid.hash().digest()[24..].try_into().expect("8 bytes");
@@ -143,6 +147,8 @@ pub struct Fetch {
     pub id: SessionId,
     todo: VecDeque<usize>,
     window: usize,
+    /// Nothing else is known before the first is there.
+    root_first: bool,
     pub wanted: BTreeSet<usize>,
     pub got: BTreeSet<usize>,
     pub exhausted: BTreeSet<usize>,
@@ -160,6 +166,8 @@ pub struct World {
     pub now: Duration,
     pub random: Random,
     pub block_size: u64,
+    /// Block 0 has a few hundred bytes and names the others.
+    pub small_root: bool,
     pub fetches: Vec<Fetch>,
     /// Of blocks, that came to the client at all.
     pub bytes: u64,
@@ -180,6 +188,7 @@ impl World {
             now: Duration::ZERO,
             random: Random(seed),
             block_size,
+            small_root: false,
             fetches: Vec::new(),
             bytes: 0,
             sends: 0,
@@ -221,6 +230,7 @@ impl World {
             id,
             todo: blocks.collect(),
             window,
+            root_first: self.small_root,
             wanted: BTreeSet::new(),
             got: BTreeSet::new(),
             exhausted: BTreeSet::new(),
@@ -286,7 +296,8 @@ impl World {
     fn want_more(&mut self, index: usize) {
         let fetch = &mut self.fetches[index];
         let mut cids = Vec::new();
-        while fetch.wanted.len() < fetch.window
+        let window = if fetch.root_first && fetch.got.is_empty() { 1 } else { fetch.window };
+        while fetch.wanted.len() < window
             && let Some(n) = fetch.todo.pop_front()
         {
             fetch.wanted.insert(n);
@@ -343,6 +354,10 @@ impl World {
         }
     }
 
+    fn size(&self, n: usize) -> u64 {
+        if self.small_root && n == 0 { 500 } else { self.block_size }
+    }
+
     fn link(&self, peer: usize) -> (u64, Duration) {
         (self.peers[peer].epoch, self.peers[peer].server.latency / 2)
     }
@@ -362,8 +377,9 @@ impl World {
             }
             Event::Block { peer, epoch, n } if self.is_current(peer, epoch) => {
                 let digest = digest(n);
-                let block = Block::with_digest(Version::V1, RAW, &digest, self.zeros.clone());
-                self.bytes += self.block_size;
+                let data = self.zeros.slice(..self.size(n) as usize);
+                let block = Block::with_digest(Version::V1, RAW, &digest, data);
+                self.bytes += self.size(n);
                 self.told.remove(&(peer_id(peer), cid(n)));
                 self.client.received(peer_id(peer), vec![block], Vec::new(), self.now);
             }
@@ -421,7 +437,7 @@ impl World {
                 (Manner::Honest, WantKind::Block) => {
                     let again =
                         running.sent.get(&n).is_some_and(|at| *at + HELIA_RESEND > self.now);
-                    if !running.queue.contains(&n) && !(server.helia && again) {
+                    if !(running.queue.contains(&n) || server.helia && again) {
                         running.queue.push_back(n);
                         if self.random.chance(server.duplicates) {
                             self.peers[peer].queue.push_back(n);
@@ -442,12 +458,12 @@ impl World {
             return;
         }
         let Some(n) = self.peers[peer].queue.pop_front() else { return };
+        let size = self.size(n);
         let running = &mut self.peers[peer];
         running.sending = true;
         running.sent.insert(n, self.now);
         let loss = running.server.loss;
-        let sent = self.now
-            + Duration::from_nanos(self.block_size * 1_000_000_000 / running.server.bandwidth);
+        let sent = self.now + Duration::from_nanos(size * 1_000_000_000 / running.server.bandwidth);
         if self.random.chance(loss) {
             self.at(sent, Event::Leave { peer });
             self.at(sent + Duration::from_secs(1), Event::Come { peer });
