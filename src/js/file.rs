@@ -2,7 +2,12 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use futures::{StreamExt as _, lock::Mutex};
+use futures::{
+    StreamExt as _,
+    future::AbortHandle,
+    lock::Mutex,
+    stream::{Abortable, abortable},
+};
 use js_sys::{Promise, Uint8Array};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
@@ -64,7 +69,8 @@ impl OpenFile {
         let stream: ByteStream = Box::pin(send_wrapper::SendWrapper::new(
             futures::stream::once(stream).flat_map(flatten),
         ));
-        Ok(Pieces { stream: Rc::new(Mutex::new(Some(stream))) })
+        let (stream, abort) = abortable(stream);
+        Ok(Pieces { stream: Rc::new(Mutex::new(Some(stream))), abort })
     }
 }
 
@@ -86,7 +92,8 @@ fn flatten(opened: Result<ByteStream>) -> ByteStream {
 /// The bytes of one read, piece by piece.
 #[wasm_bindgen]
 pub struct Pieces {
-    stream: Rc<Mutex<Option<ByteStream>>>,
+    stream: Rc<Mutex<Option<Abortable<ByteStream>>>>,
+    abort: AbortHandle,
 }
 
 #[wasm_bindgen]
@@ -114,8 +121,9 @@ impl Pieces {
         })
     }
 
-    /// Ends the transfer.
+    /// Ends the transfer, also under a `next` that waits.
     pub fn cancel(&self) {
+        self.abort.abort();
         let stream = self.stream.clone();
         wasm_bindgen_futures::spawn_local(async move { drop(stream.lock().await.take()) });
     }

@@ -174,6 +174,11 @@ describe('fetching while it arrives', { timeout: 240_000 }, () => {
         assert.ok(first < SIZE * OVERHEAD, `${first} bytes before`);
         // What has come is being written; a reload may cut that short, but a read waits for it.
         await peer.until((peer) => peer.storage().then(({ used }) => used > 5_000_000));
+        const local = await peer.attempt(async (peer, cid) => {
+          const file = await peer.getFile(cid, undefined, { stream: true, sources: ['local'] });
+          return [file.size, (await failureOf(file.bytes())).code];
+        }, cid);
+        assert.deepEqual(local, [SIZE, 'NOT_FOUND']);
         await leave(peer);
         await peer.connect({ relays });
         const second = await received(peer, async () => assert.equal((await peer.get(cid)).sha256, digest));

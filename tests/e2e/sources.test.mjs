@@ -158,6 +158,47 @@ describe('sources', { timeout: 240_000 }, () => {
     });
   });
 
+  test('cancelling ends what a read waits for', async () => {
+    // It has the root and the first leaf; for the others it keeps the page waiting.
+    const passed = [];
+    let waiting = 0;
+    const server = createServer(async (request, response) => {
+      response.setHeader('access-control-allow-origin', '*');
+      if (!request.url.includes('format=raw')) return response.writeHead(406).end();
+      if (passed.length < 2) {
+        passed.push(request.url);
+        const { status, headers, body } = await globalThis.fetch(stage.relay.http + request.url);
+        response.writeHead(status, { 'content-type': headers.get('content-type') });
+        for await (const piece of body) response.write(piece);
+        return response.end();
+      }
+      waiting += 1;
+      response.on('close', () => (waiting -= 1));
+    });
+    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const gateways = [`http://127.0.0.1:${server.address().port}`];
+    await visitor({ relays: [], gateways }, async (peer) => {
+      const first = await peer.attempt(async (peer, cid) => {
+        const file = await peer.getFile(cid, undefined, { stream: true });
+        globalThis.reader = file.stream().getReader();
+        const { value } = await reader.read();
+        globalThis.second = reader.read();
+        return value.length;
+      }, cid);
+      assert.ok(first > 0);
+      const seen = async (count) => {
+        const deadline = Date.now() + 10_000;
+        while (count(waiting) === false && Date.now() < deadline) await peer.works();
+        return waiting;
+      };
+      assert.ok((await seen((count) => count > 0)) > 0, 'nothing was asked for');
+      assert.equal(await peer.attempt(async () => (await reader.cancel(), (await second).done)), true);
+      assert.equal(await seen((count) => count === 0), 0, 'it still waits');
+    });
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+
   test('what one peer provides, another finds through the DHT', () =>
     visitor({ relays }, async (a) => {
       const own = await noiseFile(stage.folder, 'provided.bin', SIZE, 33);
