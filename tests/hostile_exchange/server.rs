@@ -72,7 +72,8 @@ async fn floods() {
         evils.push(evil);
     }
     let million: Vec<Bytes> =
-        (0..4).map(|seed| wants(unknown(30_000, 10 + seed), WantKind::Block, false)).collect();
+        (0..2).map(|seed| wants(unknown(30_000, 10 + seed), WantKind::Block, false)).collect();
+    let answers = presences(unknown(30_000, 21), Presence::Have);
     let before = resident();
     // A million wants, over eight streams.
     for at in 0..8 {
