@@ -93,8 +93,8 @@ async fn floods() {
     // Many short wants in the smallest messages.
     let inline = Cid::new_v1(0x55, multihash::Multihash::wrap(0, &[]).expect("fits"));
     let short = wants(vec![inline; 14_000], WantKind::Have, false);
-    for _ in 0..40 {
-        evils[4].repeat(evils[4].stream(&victim).await, short.clone(), 20);
+    for _ in 0..30 {
+        evils[4].repeat(evils[4].stream(&victim).await, short.clone(), 4);
     }
     // Streams that are opened and left.
     for _ in 0..64 {
