@@ -72,7 +72,8 @@ async fn floods() {
         evils.push(evil);
     }
     let million: Vec<Bytes> =
-        (0..4).map(|seed| wants(unknown(30_000, 10 + seed), WantKind::Block, false)).collect();
+        (0..2).map(|seed| wants(unknown(30_000, 10 + seed), WantKind::Block, false)).collect();
+    let answers = presences(unknown(30_000, 21), Presence::Have);
     let before = resident();
     // A million wants, over eight streams.
     for at in 0..8 {
@@ -93,8 +94,8 @@ async fn floods() {
     // Many short wants in the smallest messages.
     let inline = Cid::new_v1(0x55, multihash::Multihash::wrap(0, &[]).expect("fits"));
     let short = wants(vec![inline; 14_000], WantKind::Have, false);
-    for _ in 0..40 {
-        evils[4].repeat(evils[4].stream(&victim).await, short.clone(), 20);
+    for _ in 0..30 {
+        evils[4].repeat(evils[4].stream(&victim).await, short.clone(), 4);
     }
     // Streams that are opened and left.
     for _ in 0..64 {
