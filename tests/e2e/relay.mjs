@@ -2,7 +2,7 @@
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -16,16 +16,18 @@ const execute = promisify(execFile);
 export class Relay {
   #program;
   #site;
+  #settings;
   #folder;
   #child;
   #log = [];
 
-  /** Starts a relay that serves `site`. */
-  static async start({ site, program = process.env.TABPEER_RELAY }) {
+  /** Starts a relay that serves `site`; `settings` is the text of a configuration file. */
+  static async start({ site, settings = '', program = process.env.TABPEER_RELAY }) {
     if (!program) throw new Error('TABPEER_RELAY does not name the relay program: run `cargo xtask test e2e`');
     const relay = new Relay();
     relay.#program = program;
     relay.#site = site;
+    relay.#settings = settings;
     relay.#folder = await mkdtemp(path.join(tmpdir(), 'tabpeer-relay-'));
     await relay.#launch({ tcp: 0, quic: 0, ws: 0, webtransport: 0, http: 0 });
     return relay;
@@ -67,7 +69,10 @@ export class Relay {
   }
 
   async #launch(ports) {
+    const settings = path.join(this.#folder, 'settings.toml');
+    await writeFile(settings, this.#settings);
     const args = [
+      ['--config', settings],
       ['--data-dir', path.join(this.#folder, 'data')],
       ['--site', this.#site],
       ['--http', `${LOOPBACK}:${ports.http}`],

@@ -103,3 +103,25 @@ describe('a page and three peers', { timeout: 4 * MINUTE }, () => {
     }
   });
 });
+
+// The page cannot be dialled; the relay carries what they say. It sets no limit, so that is as good as a connection.
+describe("through the relay's circuit", { timeout: 4 * MINUTE }, () => {
+  for (const [kind, transport] of [['kubo', 'tcp'], ['helia', 'ws']]) {
+    test(`${kind} gets what a page has`, async () => {
+      const page = await stage.peer({ relays: [stage.relay.address('ws')] });
+      await page.until((peer) => peer.connected);
+      const [real] = await RealPeer.startAll(kind);
+      try {
+        await real.dial(`${stage.relay.address(transport)}/p2p-circuit/p2p/${page.peerID}`);
+        assert.ok((await real.peers()).includes(page.peerID));
+        const file = await content.file(5 * MIB, 10);
+        const { circuit } = await page.storeFiles({ circuit: file });
+        await fetchesTheSame(real, content, circuit.fileCid, file);
+        await page.works();
+      } finally {
+        await real.stop();
+        await page.page.context().close();
+      }
+    });
+  }
+});
