@@ -151,6 +151,9 @@ impl From<StoreError> for Error {
         match error {
             StoreError::QuotaExceeded => Self::QuotaExceeded,
             StoreError::Corrupt { cid } => Self::CorruptBlock { cid },
+            StoreError::BadBlock { cid, reason } => {
+                Self::BadContent { cid, reason: reason.to_string() }
+            }
             StoreError::Database(error) => error.into(),
             other => Self::Storage { reason: other.to_string() },
         }

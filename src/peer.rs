@@ -55,7 +55,7 @@ use crate::{
         fetch::{FetchRequest, Fetcher},
         webapp::FileList,
     },
-    network::{Network, NetworkConfig, config::CLOSE_TIMEOUT},
+    network::{Network, NetworkConfig, PeerStreams, config::CLOSE_TIMEOUT},
     platform::{
         BoxStream, Lock, MaybeSend, MaybeSync,
         database::{Databases, Usage},
@@ -64,6 +64,8 @@ use crate::{
     store::Store,
 };
 
+/// How long a peer that was dialled may take to say what it speaks.
+const IDENTIFY_PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer than its own time-out a fetch may take to say so.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -318,9 +320,21 @@ impl Peer {
         &self.inner.exchange.bitswap
     }
 
-    /// Connects with a peer, ours or any other, and says who it is.
+    /// Connects with a peer, ours or any other, and says who it is. Waits a while for what the peer
+    /// says it speaks: before that, it is asked for nothing.
     pub async fn dial(&self, address: Multiaddr) -> Result<PeerId> {
-        self.inner.network.dial(address).await.map_err(convert::network_error)
+        let peer = self.inner.network.dial(address).await.map_err(convert::network_error)?;
+        let mut peers = PeerStreams::peers(&self.inner.network);
+        let _ = time::timeout(IDENTIFY_PATIENCE, async {
+            let mut known = peers.current();
+            while known.get(&peer).is_none_or(|info| info.agent.is_none())
+                && let Some(next) = peers.changed().await
+            {
+                known = next;
+            }
+        })
+        .await;
+        Ok(peer)
     }
 
     /// How much a peer is trusted, from 0 to 10, for the strategies.

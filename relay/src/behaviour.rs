@@ -19,6 +19,7 @@ use tabpeer::platform::one_way::OneWay;
 use tabpeer::platform::yamux;
 
 use crate::config::{CircuitConfig, DhtConfig, GossipsubConfig, RelayConfig};
+use crate::gather::Gather;
 use crate::record_store::BoundedStore;
 use crate::{RelayError, webtransport};
 
@@ -98,13 +99,13 @@ fn transport(
     websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE).set_max_redirects(0);
     let websocket = websocket
         .upgrade(Version::V1Lazy)
-        .authenticate(noise.clone())
+        .authenticate(Gather(noise.clone()))
         .multiplex(yamux.clone())
         .timeout(UPGRADE_TIMEOUT)
         .boxed();
     let tcp = tcp()
         .upgrade(Version::V1Lazy)
-        .authenticate(noise)
+        .authenticate(Gather(noise))
         .multiplex(yamux)
         .timeout(UPGRADE_TIMEOUT)
         .boxed();

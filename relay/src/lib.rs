@@ -19,6 +19,7 @@ pub mod config;
 pub mod content;
 pub mod control;
 mod event_loop;
+mod gather;
 mod http;
 pub mod identity;
 pub mod record;
@@ -34,6 +35,7 @@ use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
 use tabpeer::exchange::bitswap::Bitswap;
+use tabpeer::network::peers::PeerStreams;
 use tabpeer::store::Store;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -67,6 +69,7 @@ pub struct Relay {
     http_addr: SocketAddr,
     addresses: watch::Receiver<Vec<Multiaddr>>,
     store: Option<Store>,
+    streams: streams::RelayStreams,
     /// Serves as long as it is held.
     _bitswap: Option<Bitswap>,
     network: Task,
@@ -123,7 +126,7 @@ impl Relay {
         let network = Task::spawn(|stop| event_loop.run(stop));
         let content = match &store {
             Some(store) => {
-                let bitswap = Bitswap::start(Arc::new(streams), store.clone()).await;
+                let bitswap = Bitswap::start(Arc::new(streams.clone()), store.clone()).await;
                 Some((
                     store.clone(),
                     bitswap.map_err(|error| RelayError::Setup(error.to_string()))?,
@@ -136,12 +139,27 @@ impl Relay {
         let web = Task::spawn(|stop| web.run(router, stop));
         tracing::info!(peer = %peer_id, http = %http_addr, "the relay is running");
         let control = store.as_ref().and_then(|store| control(config, store));
-        Ok(Self { peer_id, http_addr, addresses, store, _bitswap: bitswap, network, web, control })
+        Ok(Self {
+            peer_id,
+            http_addr,
+            addresses,
+            store,
+            streams,
+            _bitswap: bitswap,
+            network,
+            web,
+            control,
+        })
     }
 
     /// What is kept and served; `None` if the configuration turns it off.
     pub fn store(&self) -> Option<&Store> {
         self.store.as_ref()
+    }
+
+    /// For protocols of one's own on the relay's connections.
+    pub fn streams(&self) -> &dyn PeerStreams {
+        &self.streams
     }
 
     pub fn peer_id(&self) -> PeerId {

@@ -22,7 +22,8 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use crate::boxmap::BoxMap;
+use std::collections::BTreeSet;
 
 use super::block::{Block, Cid};
 use super::dagpb::PbError;
@@ -134,7 +135,7 @@ pub struct Tree {
     shelf: Shelf,
     /// Multihashes of the blocks that the last call asked for.
     asked: BTreeSet<Vec<u8>>,
-    learned: BTreeMap<Cid, u64>,
+    learned: BoxMap<Cid, u64>,
 }
 
 impl From<Profile> for DirParams {
@@ -246,7 +247,7 @@ impl Tree {
     }
 
     fn of(root: Child, params: DirParams) -> Self {
-        let (shelf, asked, learned) = (Shelf::new(), BTreeSet::new(), BTreeMap::new());
+        let (shelf, asked, learned) = (Shelf::new(), BTreeSet::new(), BoxMap::new());
         Self { params, root, shelf, asked, learned }
     }
 

@@ -359,8 +359,8 @@ impl std::fmt::Display for NotAFile {
     }
 }
 
-/// Whether a CID can name a part of a file that we could verify.
-fn check_supported(cid: &Cid) -> Result<(), ReadError> {
+/// Whether a CID can name a part of a file or directory that we could verify.
+pub fn check_supported(cid: &Cid) -> Result<(), ReadError> {
     let hash = match cid.hash().code() {
         SHA2_256 => cid.hash().digest().len() == 32,
         IDENTITY => Block::inline(cid).is_some(),

@@ -91,11 +91,11 @@ export interface ConnectOptions {
   /** Which peers and sources are asked first (default `performance`). */
   strategy?: Strategy;
   /**
-   * Trustless HTTP gateways to ask when nobody else has something, `https://…`; none by default, at most 8.
+   * Trustless HTTP gateways to ask when nobody else has something, `https://…`; none by default, at most 16.
    * What they send is verified block by block.
    */
   gateways?: string[];
-  /** Delegated routers (`https://…/routing/v1` without the path) that are asked who has a CID; none by default, at most 8. */
+  /** Delegated routers (`https://…/routing/v1` without the path) that are asked who has a CID; none by default, at most 16. */
   routers?: string[];
   /** Gives up; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
@@ -256,7 +256,7 @@ export class FileStream {
   /** In bytes. */
   readonly size: number;
   /**
-   * The bytes in order, as they arrive; no more of the file is fetched ahead than a few MiB. Cancelling
+   * The bytes in order, as they arrive; no more of the file is fetched ahead than about 16 MiB. Cancelling
    * it stops the fetch. Fails as `getFile` does.
    */
   stream(range?: ByteRange): ReadableStream<Uint8Array<ArrayBuffer>>;

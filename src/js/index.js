@@ -251,17 +251,24 @@ export class FileStream {
   }
 
   async bytes(range) {
-    return new Uint8Array(await new Response(this.stream(range)).arrayBuffer());
+    return new Uint8Array(await (await gathered(this.stream(range))).arrayBuffer());
   }
 
-  text() {
-    return new Response(this.stream()).text();
+  async text() {
+    return (await gathered(this.stream())).text();
   }
 
-  async blob() {
-    const bytes = await new Response(this.stream()).blob();
-    return bytes.slice(0, bytes.size, this.mimeType);
+  blob() {
+    return gathered(this.stream(), this.mimeType);
   }
+}
+
+/** All of a stream. A Response would do it too, but says nothing of why a stream failed. */
+async function gathered(stream, type) {
+  const reader = stream.getReader();
+  const pieces = [];
+  for (let next = await reader.read(); !next.done; next = await reader.read()) pieces.push(next.value);
+  return new Blob(pieces, { type });
 }
 
 /** A download from several peers. */

@@ -5,6 +5,8 @@
 //! object stays borrowed while JS runs, so `close()` and `free()` during a call are safe.
 
 mod arguments;
+#[cfg(feature = "bench")]
+mod bench;
 mod client;
 mod content;
 mod download;

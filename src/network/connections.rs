@@ -1,7 +1,7 @@
 //! What is known of the peers that we are connected with.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -16,6 +16,7 @@ use super::{
     peers::Peers,
     status::{CircuitLimit, PeerInfo},
 };
+use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
 
 /// Limits of inbound circuits whose connection is still being set up.
@@ -23,9 +24,9 @@ const MAX_PENDING_LIMITS: usize = 64;
 
 #[derive(Debug, Default)]
 pub struct Connections {
-    peers: BTreeMap<PeerId, Peer>,
+    peers: BoxMap<PeerId, Peer>,
     /// What each connected relay said last that a circuit may carry.
-    relay_limits: BTreeMap<PeerId, CircuitLimit>,
+    relay_limits: BoxMap<PeerId, CircuitLimit>,
     /// The source of an inbound circuit and its limit, told before there is a connection.
     inbound_limits: VecDeque<(PeerId, CircuitLimit)>,
     /// What is known of these has changed since it was published.

@@ -1,7 +1,5 @@
 //! Peers that somebody waits for: who waits, what was tried, until when.
 
-use std::collections::BTreeMap;
-
 use libp2p::{Multiaddr, PeerId, StreamProtocol, swarm::ConnectionId};
 use tokio::sync::oneshot;
 
@@ -10,6 +8,7 @@ use super::{
     error::NetworkError,
     streams::OpenReply,
 };
+use crate::boxmap::BoxMap;
 use crate::platform::time::Instant;
 
 pub type DialReply = oneshot::Sender<Result<PeerId, NetworkError>>;
@@ -21,7 +20,7 @@ pub enum Waiter {
 }
 
 #[derive(Debug, Default)]
-pub struct Wanted(BTreeMap<PeerId, Want>);
+pub struct Wanted(BoxMap<PeerId, Want>);
 
 #[derive(Debug)]
 pub struct Want {

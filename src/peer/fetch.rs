@@ -21,7 +21,11 @@ use super::{
     read::{self, Stored},
 };
 use crate::{
-    content::{block::Cid, mime},
+    content::{
+        block::{Cid, MAX_BLOCK},
+        mime,
+        walk::MAX_WALK_BLOCKS,
+    },
     error::{Error, Result},
     exchange::{
         fetch::FetchRequest,
@@ -35,6 +39,10 @@ use crate::{
 const MAX_FLIGHTS: usize = 4096;
 /// Of these, those being transferred; the others wait their turn. Below what a peer answers at a time.
 const MAX_TRANSFERS: usize = 16;
+
+/// Most pieces of one file that is got whole: as many as there may be blocks. A few small blocks can
+/// stand for exabytes, by naming each other again and again.
+const MAX_PIECES: usize = MAX_WALK_BLOCKS;
 
 /// What a CID turned out to be.
 #[derive(Debug, Clone)]
@@ -154,9 +162,17 @@ async fn whole(
 
 async fn read_whole(cid: Cid, reading: &mut Reading) -> Result<Content> {
     let head = reading.head().await?;
-    while reading.next().await?.is_some() {}
-    reading.incoming().finish().await?;
     let size = reading.size().unwrap_or_default();
+    let mut pieces = 0;
+    let too_large = size > MAX_PIECES as u64 * MAX_BLOCK as u64;
+    while !too_large && pieces <= MAX_PIECES && reading.next().await?.is_some() {
+        pieces += 1;
+    }
+    if too_large || pieces > MAX_PIECES {
+        let reason = format!("its {size} bytes stand in more than {MAX_PIECES} pieces");
+        return Err(Error::TooLarge { what: cid.to_string(), reason });
+    }
+    reading.incoming().finish().await?;
     Ok(Content::File(FileInfo { cid, size, mime_type: mime::sniff(&head).to_owned() }))
 }
 

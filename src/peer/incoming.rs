@@ -13,7 +13,7 @@ use crate::{
         mime,
         path::TreePath,
         profile::Profile,
-        read::{ReadStep, Reader},
+        read::{ReadStep, Reader, check_supported},
     },
     error::{Error, Result},
     exchange::fetch::{Fetch, FetchRequest, Fetched},
@@ -56,6 +56,8 @@ impl Incoming {
         progress: Arc<dyn ProgressSink>,
     ) -> Result<Self> {
         let root = request.root;
+        // Nobody is asked for what could not be verified.
+        check_supported(&root).map_err(|error| convert::read_error(root, &error))?;
         let download = peer.inner.downloads.open(root).await?;
         let fetch = peer.inner.exchange.fetcher.fetch(request);
         Ok(Self { root, fetch, download, leaf: 0, progress, on_full })

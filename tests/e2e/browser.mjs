@@ -54,14 +54,34 @@ export class PageFailure extends Error {
   }
 }
 
-/** Transports that a page opened to the outside, as the browser itself reports them. */
+/**
+ * Transports that a page opened to the outside, as the browser itself reports them; `received` counts the
+ * bytes that came over WebSockets.
+ */
 export async function watchTransports(page) {
-  const opened = [];
+  const opened = Object.assign([], { received: 0 });
   const session = await page.context().newCDPSession(page);
   session.on('Network.webSocketCreated', ({ url }) => opened.push({ transport: 'ws', url }));
   session.on('Network.webTransportCreated', ({ url }) => opened.push({ transport: 'webtransport', url }));
+  session.on('Network.webSocketFrameReceived', ({ response }) => {
+    opened.received += Math.floor((response.payloadData.length * 3) / 4);
+  });
   await session.send('Network.enable');
   return opened;
+}
+
+/** What the tests call inside a page. */
+function addHelpers() {
+  globalThis.sha256 = async (bytes) => {
+    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+    return [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  };
+  /** What a promise fails with, as JSON. */
+  globalThis.failureOf = (promise) =>
+    Promise.resolve(promise).then(
+      () => 'no failure',
+      (error) => ({ name: error.name, code: error.code, message: error.message }),
+    );
 }
 
 /** A page that runs a peer, driven from here. */
@@ -77,6 +97,7 @@ export class PeerPage {
   static async load(context, origin) {
     const peer = new PeerPage();
     peer.page = await context.newPage();
+    await peer.page.addInitScript(addHelpers);
     peer.problems = [];
     peer.page.on('pageerror', (error) => peer.problems.push(`uncaught: ${error.message}`));
     peer.page.on('console', (message) => {
@@ -138,8 +159,7 @@ export class PeerPage {
         const found = await peer.getFile(cid, from, { ...options, onProgress: (progress) => events.push(progress) });
         const seconds = (performance.now() - started) / 1000;
         if (found.type !== 'file') return found;
-        const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', found.bytes));
-        const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+        const sha256 = await globalThis.sha256(found.bytes);
         return { type: found.type, mimeType: found.mimeType, size: found.size, sha256, seconds, progress: events.at(-1) };
       },
       { cid, from, options },

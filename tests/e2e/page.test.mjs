@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { noiseFile } from './fixtures.mjs';
 import { OUTPUT, Stage } from './harness.mjs';
 
 const SVG = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 360" width="640" height="360">
@@ -12,6 +13,16 @@ const SVG = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 360" width
 <script>document.title = 'an image ran a script'</script></svg>`;
 /** Markup, and a name that would be an element if it were not treated as text. */
 const HOSTILE = '<img src=x onerror="document.title=1">.html';
+
+/** One second of a square wave, 8 bit. */
+function tone(rate) {
+  const wav = Buffer.concat([Buffer.alloc(44), Buffer.alloc(rate, 0x70)]);
+  for (const [at, text] of [[0, 'RIFF'], [8, 'WAVEfmt '], [36, 'data']]) wav.write(text, at, 'latin1');
+  const words = [[4, 36 + rate], [16, 16], [24, rate], [28, rate], [40, rate]];
+  for (const [at, value] of words) wav.writeUInt32LE(value, at);
+  for (const [at, value] of [[20, 1], [22, 1], [32, 1], [34, 8]]) wav.writeUInt16LE(value, at);
+  return wav;
+}
 
 describe('the page', { timeout: 240_000 }, () => {
   let stage;
@@ -109,6 +120,54 @@ describe('the page', { timeout: 240_000 }, () => {
     assert.equal(await bob.locator('#peer-tree img').count(), 0);
   });
 
+  test('a file of some length is got with progress, and can be cancelled', async () => {
+    const file = await noiseFile(stage.folder, 'long.bin', 12_000_000, 71);
+    const long = await stage.relay.add(file, { profile: 'unixfs-v1-2025' });
+    await bob.fill('#get input[name="cid"]', long);
+    await bob.fill('#get input[name="from"]', '');
+    await bob.evaluate(() => {
+      globalThis.seen = [];
+      new MutationObserver(() => seen.push(document.querySelector('#fetch progress')?.value)).observe(document.querySelector('#fetch'), {
+        subtree: true,
+        childList: true,
+        characterData: true,
+      });
+    });
+    await bob.click('#get button');
+    await bob.click('#fetch button');
+    await bob.waitForSelector('#fetch[data-state="failed"]');
+    assert.match(await bob.textContent('#fetch'), /Cancelled/);
+    await bob.click('#get button');
+    await bob.waitForSelector('#fetch[data-state="done"]');
+    assert.match(await bob.textContent('#fetch'), /Got 12.* from others .*verified and kept/);
+    const values = await bob.evaluate(() => seen);
+    assert.ok(values.some((value) => value > 0 && value < 12_000_000), `progress was ${values.join(' ')}`);
+    await bob.selectOption('#get select', 'local');
+    await bob.click('#get button');
+    await bob.waitForFunction(() => /Read 12.* from this browser/.test(document.querySelector('#fetch').textContent));
+    await bob.selectOption('#get select', '');
+  });
+
+  test('sound is played', async () => {
+    const wav = path.join(stage.folder, 'tone.wav');
+    await writeFile(wav, tone(8000));
+    const cid = await stage.relay.add(wav, { profile: 'unixfs-v1-2025' });
+    await bob.fill('#get input[name="cid"]', cid);
+    await bob.click('#get button');
+    await bob.waitForFunction(() => document.querySelector('#preview-body audio')?.duration === 1);
+  });
+
+  test('a multiaddr is dialled', async () => {
+    await bob.fill('#dial input', stage.relay.address('ws'));
+    await bob.click('#dial button');
+    await bob.waitForFunction(() => /^Connected with/.test(document.querySelector('#dialled').textContent));
+    assert.equal(await bob.inputValue('#browse input'), stage.relay.peerId);
+    await bob.fill('#dial input', 'nonsense');
+    await bob.click('#dial button');
+    await bob.waitForSelector('#dialled .problem');
+    assert.match(await bob.textContent('#dialled'), /not an address/);
+  });
+
   test('a link opens the file', async () => {
     const id = await alice.getAttribute('#peer-id', 'data-id');
     const carol = await visit({});
@@ -133,7 +192,7 @@ describe('the page', { timeout: 240_000 }, () => {
 
   test('everything can be reached by keyboard and has a name', async () => {
     const nameless = await alice.evaluate(() =>
-      [...document.querySelectorAll('button, input, summary, progress, iframe')]
+      [...document.querySelectorAll('button, input, select, summary, progress, iframe')]
         .filter((control) => !(control.labels?.length || control.ariaLabel || control.textContent.trim() || control.title))
         .map((control) => control.outerHTML.slice(0, 120)),
     );

@@ -15,17 +15,22 @@ const execute = promisify(execFile);
 
 export class Relay {
   #program;
+  #adder;
   #site;
   #settings;
   #folder;
   #child;
   #log = [];
 
-  /** Starts a relay that serves `site`; `settings` is the text of a configuration file. */
-  static async start({ site, settings = '', program = process.env.TABPEER_RELAY }) {
+  /**
+   * Starts a relay that serves `site`. `settings`: the text of a configuration file. `adder`: the program whose `add`
+   * puts files into its store.
+   */
+  static async start({ site, settings = '', program = process.env.TABPEER_RELAY, adder = program }) {
     if (!program) throw new Error('TABPEER_RELAY does not name the relay program: run `cargo xtask test e2e`');
     const relay = new Relay();
     relay.#program = program;
+    relay.#adder = adder;
     relay.#site = site;
     relay.#settings = settings;
     relay.#folder = await mkdtemp(path.join(tmpdir(), 'tabpeer-relay-'));
@@ -43,7 +48,7 @@ export class Relay {
   /** Adds a file or folder to the store of the relay that runs, and says its CID. */
   async add(file, { profile }) {
     const args = ['add', '--data-dir', path.join(this.#folder, 'data'), '--quiet', '--profile', profile, file];
-    return (await execute(this.#program, args)).stdout.trim();
+    return (await execute(this.#adder, args)).stdout.trim();
   }
 
   /** Ends the process at once, as a power cut does. */

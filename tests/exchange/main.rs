@@ -3,6 +3,7 @@
 #![cfg(not(target_family = "wasm"))]
 
 mod dht;
+mod hostile;
 
 mod node;
 #[path = "../support/mod.rs"]
@@ -66,15 +67,15 @@ async fn three_providers_share_the_work() {
     let (me, providers) = nodes.split_first().expect("four");
     let mut cids = Vec::new();
     for provider in providers {
-        cids = some_blocks(provider, 120, BLOCK, 4).await;
+        cids = some_blocks(provider, 160, 64 << 10, 4).await;
     }
     let names: Vec<&Node> = providers.iter().collect();
     let got = fetch_from(me, &cids, &names).await;
-    assert_eq!(got.values().sum::<usize>(), 120);
+    assert_eq!(got.values().sum::<usize>(), 160);
     assert!(got.len() >= 2, "all came from one peer");
     let sent = future::join_all(providers.iter().map(|node| node.bytes_sent_to(me))).await;
     let sent: u64 = sent.into_iter().sum();
-    let content = (120 * BLOCK) as u64;
+    let content = 160 * (64 << 10);
     assert!(sent <= content + content / 10, "{sent} bytes were sent for {content}");
 }
 
@@ -95,9 +96,9 @@ async fn when_a_provider_goes_the_others_go_on() {
     let nodes = future::join_all((0..3).map(|_| Node::listening())).await;
     let Ok([me, stays, goes]) = <[Node; 3]>::try_from(nodes) else { panic!("three") };
     for provider in [&stays, &goes] {
-        some_blocks(provider, 80, BLOCK, 5).await;
+        some_blocks(provider, 160, 64 << 10, 5).await;
     }
-    let cids = some_blocks(&stays, 80, BLOCK, 5).await;
+    let cids = some_blocks(&stays, 160, 64 << 10, 5).await;
     me.dial(&stays).await;
     me.dial(&goes).await;
     let mut session = me.session(&[&stays, &goes]);
@@ -110,7 +111,7 @@ async fn when_a_provider_goes_the_others_go_on() {
                 SessionEvent::Block { block, .. } => drop(missing.remove(block.cid())),
                 SessionEvent::Exhausted { .. } => {}
             }
-            if missing.len() < 60
+            if missing.len() < 120
                 && let Some(goes) = goes.take()
             {
                 goes.network.close().await;
@@ -141,7 +142,7 @@ async fn what_is_cancelled_does_not_come() {
     let (a, b) = future::join(Node::listening(), Node::listening()).await;
     b.dial(&a).await;
     let (first, second) = (noise(5000, 7), noise(5000, 8));
-    let cids = [&first, &second].map(|bytes| node::cid_of(bytes));
+    let cids = [&first, &second].map(node::cid_of);
     let mut session = b.session(&[&a]);
     session.want(cids.to_vec()).await;
     let mut no = BTreeSet::new();
@@ -169,7 +170,7 @@ async fn what_is_cancelled_does_not_come() {
 async fn a_reader_that_does_not_read_bounds_what_comes() {
     let (a, b) = future::join(Node::listening(), Node::listening()).await;
     b.dial(&a).await;
-    let cids = some_blocks(&a, 400, BLOCK, 11).await;
+    let cids = some_blocks(&a, 100, BLOCK, 11).await;
     let mut session = b.session(&[&a]);
     // One by one, as a caller without a window of its own would.
     let mut got: BTreeMap<Cid, usize> = BTreeMap::new();

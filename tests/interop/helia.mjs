@@ -26,10 +26,10 @@ const PROFILES = {
 /** Files of a directory that are fetched at a time. */
 const FILES_AT_ONCE = 32;
 
-/** Starts a Helia with these transports beside WebSocket and the circuit, listening at these addresses. */
-export async function startHelia({ transports = [], listen = [] } = {}) {
+/** Starts a Helia with these transports beside WebSocket and the circuit, listening at these addresses. Blocks are in memory unless a store is given. */
+export async function startHelia({ transports = [], listen = [], blockstore } = {}) {
   const helia = withBitswap(
-    withLibp2pLight(createHeliaLight(), {
+    withLibp2pLight(createHeliaLight(blockstore ? { blockstore } : {}), {
       addresses: { listen },
       transports: [webSockets(), circuitRelayTransport(), ...transports],
       connectionEncrypters: [noise()],

@@ -1,5 +1,16 @@
 // Compiled, never run: the declarations say what they should, and no more.
-import { connect, type FileContent, type ImportProfile, type P2PWebAppClient, PeerError, type PeerErrorCode } from 'tabpeer';
+import {
+  connect,
+  type Download,
+  type FileContent,
+  type FileStream,
+  type ImportProfile,
+  type P2PWebAppClient,
+  PeerError,
+  type PeerErrorCode,
+  type SourceKind,
+  type Strategy,
+} from 'tabpeer';
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 const same = <A, B>(_: Same<A, B>) => {};
@@ -40,11 +51,67 @@ export async function api(abort: AbortSignal) {
     same<typeof found.entries, Record<string, string>>(true);
   }
 
+  await exchange(peer, stored.fileCid, abort);
+
   const { used, quota } = await peer.storage();
   same<typeof used, number>(true);
   same<typeof quota, number | undefined>(true);
   await peer.removeFile('a');
   await peer.close();
+}
+
+async function exchange(peer: P2PWebAppClient, cid: string, signal: AbortSignal) {
+  const sources: SourceKind[] = ['local', 'peers', 'network', 'relay', 'gateway'];
+  const gateways = ['https://gateway.example'];
+  await connect({ sources, gateways, routers: ['https://router.example'], strategy: 'privacy-first' });
+  const strategy: Strategy = ({ peer, direct, hasIPFS, latency, bandwidth, success, trust }) => {
+    same<[typeof peer, typeof direct, typeof hasIPFS], [string, boolean, boolean]>(true);
+    same<[typeof latency, typeof bandwidth], [number | undefined, number | undefined]>(true);
+    return (latency ?? 0) + success * trust;
+  };
+  await connect({ strategy });
+  // @ts-expect-error: no such strategy
+  await connect({ strategy: 'fastest' });
+  // @ts-expect-error: no such source
+  await connect({ sources: ['everywhere'] });
+
+  const opened = await peer.getFile(cid, undefined, { stream: true, signal, sources, ttl: 1, requesterId: 'did:key:z6Mk' });
+  if (opened.type === 'file') {
+    const file: FileStream = opened;
+    file.stream({ start: 1 }) satisfies ReadableStream<Uint8Array>;
+    same<Awaited<ReturnType<typeof file.bytes>>, Uint8Array<ArrayBuffer>>(true);
+    same<Awaited<ReturnType<typeof file.blob>>, Blob>(true);
+    // @ts-expect-error: the bytes are not here yet
+    file.bytes satisfies Uint8Array;
+    // @ts-expect-error: a range has a start
+    file.stream({ end: 1 });
+  }
+  // @ts-expect-error: a whole file has no bytes() to call
+  if ((await peer.getFile(cid)).type === 'file') (await peer.getFile(cid)).bytes();
+
+  const response = await peer.fetch(new URL(`ipfs://${cid}/a`), { method: 'HEAD', headers: { Range: 'bytes=0-1' }, signal });
+  same<typeof response, Response>(true);
+  same<Awaited<ReturnType<typeof peer.hasFile>>, boolean>(true);
+  same<Awaited<ReturnType<typeof peer.dial>>, string>(true);
+  await peer.provide(cid);
+  peer.setTrust(peer.peerID, 10);
+
+  await peer.startChunkDownload(peer.peerID, cid, 'hash', 0, { httpUrl: gateways[0], path: 'a/b', signal });
+  const download: Download = peer.downloadFile(cid, { peers: ['12D3Koo…', { peer: '12D3Koo…', httpUrl: 'https://seeder.example' }], path: 'a/b' });
+  download.pause();
+  download.resume();
+  download.cancel();
+  (await download.finished) satisfies { fileCid: string; rootCid: string };
+  // @ts-expect-error: without seeders there is nobody to ask
+  peer.downloadFile(cid, {});
+
+  peer.addEventListener('download_chunk_progress', ({ detail }) => {
+    detail satisfies { file_hash: string; chunk_index: number; bytes_received: number; total_bytes: number };
+    // @ts-expect-error: only a chunk that is complete has a path
+    detail.path;
+  });
+  peer.addEventListener('download_chunk_complete', ({ detail }) => detail.path.length, { once: true, signal });
+  peer.addEventListener('something else', (event: Event) => event.type);
 }
 
 export function explain(error: unknown): string {

@@ -5,6 +5,7 @@ const SENTENCES = {
   BAD_ARGUMENT: 'That input cannot be used.',
   BAD_CONTENT: 'This is not a valid file or folder.',
   BUSY: 'Too much is going on at once. Try again in a moment.',
+  CANCELLED: 'Cancelled.',
   CLOSED: 'The peer was closed. Reload the page to start it again.',
   CORRUPT_BLOCK: 'A part of this file was damaged in this browser’s storage. Get it again from a peer that has it.',
   INVALID_ADDRESS: 'That is not an address this browser can reach.',

@@ -7,7 +7,7 @@ import { connect } from 'tabpeer';
 /** How often `connected` is looked at, in milliseconds. */
 const WATCH = 1000;
 
-/** Emits `state` whenever `state` changed and `tree` whenever the tree of files did. */
+/** Emits `state` whenever `state` changed, `tree` whenever the tree of files did, `kept` when something was fetched. */
 class PagePeer extends EventTarget {
   /** 'starting' | 'online' | 'offline' | 'failed' */
   state = 'starting';

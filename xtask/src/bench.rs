@@ -1,13 +1,14 @@
 //! `cargo xtask bench`: measurements in a real browser, beside that browser's own figures of the same run.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::package::{self, Profile};
-use crate::workspace::root;
+use crate::workspace::{cargo, metadata, root};
 use crate::{Result, process, setup};
 
 /// Every bench, by the name of its script in `tests/bench`.
-const BENCHES: [&str; 1] = ["store"];
+const BENCHES: [&str; 2] = ["store", "transfer"];
 
 /// Runs the named benches, or all.
 pub fn run(names: &[String], profile: Profile) -> Result<()> {
@@ -20,13 +21,35 @@ pub fn run(names: &[String], profile: Profile) -> Result<()> {
     }
     setup::npm("tests")?;
     let browser = setup::browser()?;
-    package::build(profile)?;
     for name in chosen {
         let mut bench = Command::new("node");
         bench.arg(format!("bench/{name}.mjs")).current_dir(root().join("tests"));
-        bench.env("TABPEER_PKG", package::folder());
         browser.name_in(&mut bench);
+        if name == "transfer" {
+            package::build_for_benches(profile)?;
+            bench.env("TABPEER_PKG", package::bench_folder()?);
+            let relays = build_relays()?;
+            bench.env("TABPEER_RELAY", &relays.plain).env("TABPEER_BENCH_RELAY", &relays.raw);
+        } else {
+            package::build(profile)?;
+            bench.env("TABPEER_PKG", package::folder());
+        }
         process::run(&format!("bench {name}"), &mut bench)?;
     }
     Ok(())
+}
+
+/// The relay as it is shipped, and the one that has the plain stream as well.
+struct Relays {
+    plain: PathBuf,
+    raw: PathBuf,
+}
+
+fn build_relays() -> Result<Relays> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "tabpeer-relay", "--locked"]);
+    build.args(["--bin", "tabpeer-relay", "--example", "raw_stream"]);
+    process::run("compiling the relay (release profile)", &mut build)?;
+    let folder: &Path = &metadata()?.target.join("release");
+    Ok(Relays { plain: folder.join("tabpeer-relay"), raw: folder.join("examples/raw_stream") })
 }

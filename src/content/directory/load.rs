@@ -1,32 +1,33 @@
 //! From blocks to directories in memory: what is asked for, what was supplied, and the checks that a
 //! foreign node has to pass before anything is made of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::node::{Child, Dir, Flat, Form, Hamt, Link, Seal, base_weight, threshold, weight};
 use super::shard::Shard;
 use super::{DirParams, EntryKind, MAX_ENTRIES, MAX_NEED, NodeError, TreeError};
+use crate::boxmap::BoxMap;
 use crate::content::block::{Block, Cid};
 use crate::content::dagpb::PbNode;
 use crate::content::hamt::{Place, ShardNode, Stat};
 use crate::content::unixfs::{Kind, UnixFs};
 
 /// Blocks by multihash bytes: a store may know the same block under another CID.
-pub(super) type Shelf = BTreeMap<Vec<u8>, Block>;
+pub(super) type Shelf = BoxMap<Vec<u8>, Block>;
 
 /// What one call on a tree may use, and what it misses.
 pub(super) struct Loader<'a> {
     pub params: DirParams,
     shelf: &'a Shelf,
     /// Lower bounds of the sizes of sharded directories, learned earlier.
-    learned: &'a BTreeMap<Cid, u64>,
+    learned: &'a BoxMap<Cid, u64>,
     missing: Vec<Cid>,
     asked: BTreeSet<Cid>,
     visited: usize,
 }
 
 impl<'a> Loader<'a> {
-    pub fn new(params: DirParams, shelf: &'a Shelf, learned: &'a BTreeMap<Cid, u64>) -> Self {
+    pub fn new(params: DirParams, shelf: &'a Shelf, learned: &'a BoxMap<Cid, u64>) -> Self {
         let (missing, asked) = (Vec::new(), BTreeSet::new());
         Self { params, shelf, learned, missing, asked, visited: 0 }
     }

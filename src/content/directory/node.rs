@@ -1,10 +1,9 @@
 //! What a tree holds in memory: directories as far as they are loaded, and what is known of the rest.
 
-use std::collections::BTreeMap;
-
 use super::load::Loader;
 use super::shard::{Key, Shard};
 use super::{Entry, EntryKind, TreeError};
+use crate::boxmap::BoxMap;
 use crate::content::block::{Block, Cid, DAG_PB, RAW, cid_of};
 use crate::content::dagpb::PbLink;
 use crate::content::hamt::{Fanout, Place, Stat};
@@ -47,7 +46,7 @@ pub(super) enum Form {
 
 #[derive(Debug, Default)]
 pub(super) struct Flat {
-    pub entries: BTreeMap<String, Child>,
+    pub entries: BoxMap<String, Child>,
     /// Sum of [`weight`] over the entries.
     pub weight: u64,
 }

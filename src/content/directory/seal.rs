@@ -1,7 +1,7 @@
 //! From directories in memory to blocks: changed nodes are encoded from the bottom up, each
 //! directory in the form that its size demands, and handed out once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::load::Loader;
 use super::node::{
@@ -10,6 +10,7 @@ use super::node::{
 };
 use super::shard::{Body, Named, Shard, Slot};
 use super::{DirParams, MAX_LEARNED, TreeError};
+use crate::boxmap::BoxMap;
 use crate::content::block::{Block, Cid, DAG_PB, MAX_BLOCK};
 use crate::content::dagpb::PbNode;
 use crate::content::hamt::{Fanout, Place, Stat, encode_shard};
@@ -39,7 +40,7 @@ impl Child {
     }
 
     /// Forgets what is saved, keeping what was learned of the sizes of sharded directories.
-    pub fn unload(&mut self, params: DirParams, learned: &mut BTreeMap<Cid, u64>) {
+    pub fn unload(&mut self, params: DirParams, learned: &mut BoxMap<Cid, u64>) {
         let Some(dir) = &mut self.dir else { return };
         if let (Form::Hamt(hamt), Some(cid)) = (&dir.form, dir.seal.origin)
             && let Some(size) = hamt.learned(params, dir.stat)
@@ -279,7 +280,7 @@ impl Shard {
         }
     }
 
-    fn unload(&mut self, params: DirParams, learned: &mut BTreeMap<Cid, u64>) {
+    fn unload(&mut self, params: DirParams, learned: &mut BoxMap<Cid, u64>) {
         self.whole = None;
         for (_, slot) in &mut self.slots {
             match slot {

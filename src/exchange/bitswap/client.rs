@@ -14,21 +14,24 @@
 //!
 //! Blocks match by multihash: a peer may answer with another CID version or codec.
 
+mod answer;
 mod assign;
 mod peer;
 mod session;
 #[cfg(test)]
 mod simulation;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use cid::{Cid, multihash::Multihash};
 use libp2p::PeerId;
 
 use self::{peer::Peer, session::Session};
 use super::message::{Presence, WantEntry, WantKind};
+use crate::boxmap::BoxMap;
 use crate::{content::block::Block, platform::time::Duration};
 
 pub use peer::PeerStats;
@@ -96,13 +99,19 @@ type Hash = Multihash<64>;
 #[derive(Debug, Default)]
 pub struct Client {
     config: ClientConfig,
-    sessions: BTreeMap<SessionId, Session>,
+    sessions: BoxMap<SessionId, Session>,
     opened: u64,
-    peers: BTreeMap<PeerId, Peer>,
-    wants: BTreeMap<Hash, Want>,
+    peers: BoxMap<PeerId, Peer>,
+    wants: BoxMap<Hash, Want>,
     actions: VecDeque<Action>,
     /// Peers with something to be told.
     talking: BTreeSet<PeerId>,
+    /// Whose turn it was to ask.
+    served: Option<SessionId>,
+    /// Something was cancelled: a peer may have room for what others wait for.
+    freed: bool,
+    /// Blocks ever wanted.
+    wanted: u64,
 }
 
 /// A block that somebody waits for.
@@ -110,8 +119,10 @@ pub struct Client {
 struct Want {
     /// As peers are told: some match by CID.
     cid: Cid,
-    /// Who waits, and under which CID. It is in the queue of the first.
-    sessions: Vec<(SessionId, Cid)>,
+    /// Counts up: what was wanted first is waited for first.
+    number: u64,
+    /// Who waits. It is in the queue of the first.
+    waiters: Vec<Waiter>,
     /// The peer that owes the block; `None`: nobody was asked for it yet.
     owed_by: Option<PeerId>,
     /// In the queue.
@@ -122,7 +133,15 @@ struct Want {
     declined: Vec<(PeerId, Option<Duration>)>,
     /// Who said that it has it.
     offered: Vec<PeerId>,
-    /// The sessions know that nobody has it.
+}
+
+/// A session that waits for a block.
+#[derive(Debug)]
+struct Waiter {
+    session: SessionId,
+    /// As it calls it.
+    cid: Cid,
+    /// It knows that nobody has it.
     exhausted: bool,
 }
 
@@ -133,8 +152,11 @@ impl Client {
 
     /// A peer that speaks Bitswap is connected.
     pub fn connected(&mut self, peer: PeerId, now: Duration) {
-        if self.peers.contains_key(&peer) || self.peers.len() >= MAX_PEERS {
+        if self.peers.contains_key(&peer) {
             return;
+        }
+        if self.peers.len() >= MAX_PEERS {
+            return self.disconnected(peer, now);
         }
         self.peers.insert(peer, Peer::new(now));
         self.retry(Some(peer), now);
@@ -143,7 +165,7 @@ impl Client {
     /// The peer is gone, or a provider that was to be connected cannot be.
     pub fn disconnected(&mut self, peer: PeerId, now: Duration) {
         self.talking.remove(&peer);
-        let owed = self.peers.remove(&peer).map(|gone| gone.asked).unwrap_or_default();
+        let owed = self.peers.remove(&peer).map(|gone| gone.latest_first()).unwrap_or_default();
         for session in self.sessions.values_mut() {
             session.gone(&peer);
         }
@@ -151,7 +173,7 @@ impl Client {
         for want in self.wants.values_mut() {
             want.forget(&peer);
         }
-        for hash in owed.into_keys() {
+        for hash in owed {
             self.queue(hash, true);
         }
         self.retry(None, now);
@@ -171,6 +193,7 @@ impl Client {
         };
         wanted.iter().for_each(|hash| self.unwant(session, hash));
         self.sessions.remove(&session);
+        self.freed = true;
     }
 
     /// A likely holder, asked for blocks at once; of several, the one with the highest `score` first
@@ -178,15 +201,18 @@ impl Client {
     /// [`Client::disconnected`] says that it does not come.
     pub fn add_provider(&mut self, session: SessionId, peer: PeerId, score: f64, now: Duration) {
         let connected = self.peers.contains_key(&peer);
-        let Some(session) = self.sessions.get_mut(&session) else { return };
-        session.add_provider(peer, score, connected);
+        let Some(known) = self.sessions.get_mut(&session) else { return };
+        if known.add_provider(peer, score, connected) {
+            self.forget_exhausted(session);
+        }
         self.retry(Some(peer), now);
     }
 
     /// Only providers are asked from now on: preferred sources, privacy, a chunk from one peer.
     pub fn providers_only(&mut self, session: SessionId, only: bool, now: Duration) {
-        if let Some(session) = self.sessions.get_mut(&session) {
-            session.providers_only = only;
+        let Some(known) = self.sessions.get_mut(&session) else { return };
+        if std::mem::replace(&mut known.providers_only, only) != only {
+            self.forget_exhausted(session);
             self.retry(None, now);
         }
     }
@@ -203,9 +229,11 @@ impl Client {
             if !session.wanted.insert(hash) {
                 continue;
             }
-            let want = self.wants.entry(hash).or_insert_with(|| Want::new(*cid));
-            want.sessions.push((id, *cid));
-            want.exhausted = false;
+            let want = self.wants.entry(hash).or_insert_with(|| {
+                self.wanted += 1;
+                Want::new(*cid, self.wanted)
+            });
+            want.waiters.push(Waiter { session: id, cid: *cid, exhausted: false });
             self.queue(hash, false);
         }
         self.assign(now);
@@ -217,6 +245,7 @@ impl Client {
             let known = self.sessions.get_mut(&session);
             if known.is_some_and(|session| session.wanted.remove(cid.hash())) {
                 self.unwant(session, cid.hash());
+                self.freed = true;
             }
         }
     }
@@ -242,27 +271,44 @@ impl Client {
         now: Duration,
     ) {
         let Some(known) = self.peers.get_mut(&peer) else { return };
-        known.heard(now);
-        if !blocks.is_empty() {
-            let bytes = blocks.iter().map(|block| block.data().len() as u64).sum();
-            known.delivered(bytes, blocks.len(), now);
+        let (mut bytes, mut wanted, mut breaches) = (0, 0, 0);
+        for block in &blocks {
+            breaches += u32::from(known.sent_too_much());
+            if self.wants.contains_key(block.cid().hash()) {
+                wanted += 1;
+                bytes += block.data().len() as u64;
+            }
         }
-        for block in blocks {
-            self.block(peer, &block);
+        // That it has what it owes is no answer, however often it says so.
+        let answers = |(cid, presence): &(Cid, Presence)| {
+            let ask = known.asked.get(cid.hash());
+            ask.is_some_and(|ask| ask.kind == WantKind::Have || *presence == Presence::DontHave)
+        };
+        if wanted > 0 || presences.iter().any(answers) {
+            known.progressed(now);
         }
+        let woken = wanted > 0 && known.delivered(bytes, wanted, now);
+        blocks.iter().for_each(|block| self.block(peer, block));
         for (cid, presence) in presences {
             match presence {
                 Presence::Have => self.offered(peer, cid.hash()),
                 Presence::DontHave => self.declined(peer, cid.hash(), None),
             }
         }
-        self.assign(now);
+        self.give_up_overtaken(peer);
+        (0..breaches).for_each(|_| self.misbehaved(peer, now));
+        if woken {
+            self.excuse(&peer);
+            self.retry(Some(peer), now);
+        } else {
+            self.assign(now);
+        }
     }
 
     /// The peer sent a message that is none, or bytes that are not the block they should be.
     pub fn misbehaved(&mut self, peer: PeerId, now: Duration) {
         let Some(known) = self.peers.get_mut(&peer) else { return };
-        known.breaches += 1;
+        known.breaches = known.breaches.saturating_add(1);
         if known.breaches >= MAX_BREACHES {
             self.pass_over(peer, None);
             self.assign(now);
@@ -271,34 +317,39 @@ impl Client {
 
     /// What is due at `now`; see [`Client::deadline`].
     pub fn tick(&mut self, now: Duration) {
-        let silent: Vec<PeerId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.due(self.config.patience).is_some_and(|due| due <= now))
-            .map(|(id, _)| *id)
-            .collect();
-        for peer in silent {
-            let until = match self.peers.get_mut(&peer) {
-                Some(known) => known.timed_out(now),
-                None => continue,
-            };
-            self.pass_over(peer, Some(until));
+        self.freed = false;
+        let (mut silent, mut back) = (Vec::new(), Vec::new());
+        for (id, peer) in &mut self.peers {
+            if peer.due(self.config.patience).is_some_and(|due| due <= now) {
+                silent.push(*id);
+            }
+            peer.judge(now);
+            if peer.rested(now) {
+                back.push(*id);
+            }
         }
-        let back: Vec<PeerId> = self
-            .peers
-            .iter_mut()
-            .filter_map(|(id, peer)| peer.rested(now).then_some(*id))
-            .collect();
+        for peer in silent {
+            let Some(known) = self.peers.get_mut(&peer) else { continue };
+            if known.owed == 0 && known.reliable() {
+                self.ignores_questions(peer);
+            } else {
+                let until = known.timed_out(now);
+                self.pass_over(peer, Some(until));
+            }
+        }
         back.into_iter().for_each(|peer| self.retry(Some(peer), now));
         self.assign(now);
     }
 
     /// When [`Client::tick`] has something to do, unless something happens before.
     pub fn deadline(&self) -> Option<Duration> {
+        if self.freed {
+            return Some(Duration::ZERO);
+        }
         let patience = self.config.patience;
         self.peers
             .values()
-            .flat_map(|peer| [peer.due(patience), peer.rests_until()])
+            .flat_map(|peer| [peer.due(patience), peer.judge_at(), peer.rests_until()])
             .flatten()
             .min()
     }
@@ -328,16 +379,16 @@ impl Client {
 }
 
 impl Want {
-    fn new(cid: Cid) -> Self {
+    fn new(cid: Cid, number: u64) -> Self {
         Self {
             cid,
-            sessions: Vec::new(),
+            number,
+            waiters: Vec::new(),
             owed_by: None,
             queued: false,
             told: Vec::new(),
             declined: Vec::new(),
             offered: Vec::new(),
-            exhausted: false,
         }
     }
 

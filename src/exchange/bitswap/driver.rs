@@ -4,6 +4,7 @@
 //! own, which report as [`Event`]s.
 
 mod contact;
+mod events;
 mod lookup;
 mod reader;
 mod writer;
@@ -23,19 +24,19 @@ use tokio::sync::mpsc;
 
 use self::{
     contact::{Contact, WriterHandle},
-    reader::{Gate, Permit, ReadEnd, Said},
-    writer::{Outgoing, WRITE_QUEUE, WriteError, Writer},
+    events::Event,
+    reader::Gate,
+    writer::{WRITE_QUEUE, Writer},
 };
 use super::{
     Hub, PeerTraffic,
     client::{Action, Client, ClientConfig, SessionId},
     message::PROTOCOL,
-    server::{Found, Lookup, Server},
+    server::Server,
     session::{Line, Work, lock},
 };
 use crate::{
-    content::block::Block,
-    network::{IncomingStreams, NetworkError, PeerStreams, PeersWatch, Stream},
+    network::{IncomingStreams, PeerStreams, PeersWatch, Stream},
     platform::{
         task,
         time::{self, Duration, Instant},
@@ -53,45 +54,6 @@ const MAX_LOOKUPS: usize = 3;
 const MAX_DIALS: usize = 8;
 /// Providers that wait to be dialled; more are left to the other peers.
 const MAX_QUEUED_DIALS: usize = 256;
-
-/// What the tasks report.
-enum Event {
-    Said {
-        peer: PeerId,
-        said: Said,
-    },
-    /// A large message is on its way.
-    Receiving {
-        peer: PeerId,
-    },
-    Blocks {
-        peer: PeerId,
-        blocks: Vec<Block>,
-        permit: Option<Permit>,
-    },
-    ReadEnded {
-        peer: PeerId,
-        end: ReadEnd,
-    },
-    Written {
-        peer: PeerId,
-        number: u64,
-        message: Outgoing,
-    },
-    WriteFailed {
-        peer: PeerId,
-        number: u64,
-        error: WriteError,
-    },
-    Dialled {
-        peer: PeerId,
-        stream: Result<Stream, NetworkError>,
-    },
-    LookedUp {
-        lookup: Lookup,
-        found: Vec<Found>,
-    },
-}
 
 struct Driver {
     hub: Arc<Hub>,
@@ -172,7 +134,11 @@ pub(super) async fn run(
                     driver.on_event(event, &peers);
                 }
             }
-            () = hub.wake.notified() => driver.take_work(),
+            () = hub.wake.notified() => {
+                // Who asks may know of a peer that has only just come.
+                driver.meet(&peers);
+                driver.take_work();
+            }
             changed = peers.changed() => match changed {
                 Some(_) => driver.meet(&peers),
                 None => break,
@@ -236,95 +202,6 @@ impl Driver {
             self.client.disconnected(peer, now);
         }
         contact.told = may;
-    }
-
-    fn on_event(&mut self, event: Event, peers: &PeersWatch) {
-        let now = self.now();
-        match event {
-            Event::Said { peer, said } => {
-                let Some(contact) = self.contacts.get_mut(&peer) else { return };
-                contact.proven = true;
-                self.tell(peer, now);
-                self.server.received(peer, said.wants, said.full);
-                if !said.presences.is_empty() {
-                    self.client.received(peer, Vec::new(), said.presences, now);
-                }
-            }
-            Event::Receiving { peer } => self.client.receiving(peer, now),
-            Event::Blocks { peer, blocks, permit } => {
-                if let Some(contact) = self.contacts.get_mut(&peer) {
-                    let bytes: usize = blocks.iter().map(|block| block.data().len()).sum();
-                    contact.traffic.received += bytes as u64;
-                }
-                self.client.received(peer, blocks, Vec::new(), now);
-                drop(permit);
-            }
-            Event::ReadEnded { peer, end } => {
-                if end == ReadEnd::Bad {
-                    self.client.misbehaved(peer, now);
-                }
-                if let Some((count, _)) = self.readers.get_mut(&peer) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.readers.remove(&peer);
-                    }
-                }
-            }
-            Event::Written { peer, number, message } => {
-                let Some(contact) = self.contacts.get_mut(&peer) else { return };
-                contact.sent(&message);
-                if let Some(writer) = contact.writer.as_mut().filter(|w| w.number == number) {
-                    writer.written();
-                    self.server.sent(peer, message.served);
-                    self.talkative.insert(peer);
-                }
-            }
-            Event::WriteFailed { peer, number, error } => {
-                let Some(contact) = self.contacts.get_mut(&peer) else { return };
-                if contact.writer.as_ref().is_some_and(|writer| writer.number == number) {
-                    tracing::debug!(%peer, %error, "nothing can be sent");
-                    self.give_up(peer, is_unsupported(&error), now);
-                }
-            }
-            Event::Dialled { peer, stream } => {
-                self.dialling.remove(&peer);
-                self.meet(peers);
-                match (stream, self.contacts.get_mut(&peer)) {
-                    (Ok(stream), Some(contact)) => {
-                        contact.proven = true;
-                        if contact.writer.is_none() {
-                            self.start_writer(peer, Some(stream));
-                        }
-                        self.tell(peer, now);
-                    }
-                    (Ok(_), None) => {}
-                    (Err(error), contact) => {
-                        tracing::debug!(%peer, %error, "a provider cannot be reached");
-                        if !contact.is_some_and(|contact| contact.told) {
-                            self.client.disconnected(peer, now);
-                        }
-                    }
-                }
-            }
-            Event::LookedUp { lookup, found } => {
-                self.lookups -= 1;
-                for reply in self.server.found(lookup, found) {
-                    self.talkative.insert(reply.peer);
-                    if let Some(contact) = self.contacts.get_mut(&reply.peer) {
-                        contact.add_reply(reply);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Nothing can be sent to this peer: it is asked for nothing and served nothing for a while.
-    fn give_up(&mut self, peer: PeerId, unsupported: bool, now: Duration) {
-        if let Some(contact) = self.contacts.get_mut(&peer) {
-            contact.failed(now, unsupported);
-        }
-        self.server.disconnected(peer);
-        self.tell(peer, now);
     }
 
     /// What the sessions have left.
@@ -489,8 +366,4 @@ async fn next_change(changes: &mut Option<Changes>) -> Option<Change> {
         Some(changes) => changes.next().await,
         None => pending().await,
     }
-}
-
-fn is_unsupported(error: &WriteError) -> bool {
-    matches!(error, WriteError::Open(NetworkError::UnsupportedProtocol { .. }))
 }

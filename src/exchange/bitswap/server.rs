@@ -13,13 +13,14 @@ mod ledger;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use cid::Cid;
 use libp2p::PeerId;
 
 use self::ledger::{Hash, Ledger, Place, Want};
 use super::message::{Message, Presence, RawBlock, WantEntry, WantKind, presence_len};
+use crate::boxmap::BoxMap;
 use crate::content::block::{Block, MAX_BLOCK};
 
 /// Wants kept of one peer (what Kubo keeps); beyond, the least useful is dropped.
@@ -28,8 +29,9 @@ pub const MAX_WANTS_PER_PEER: usize = 1024;
 pub const MAX_WANTS: usize = 64 << 10;
 /// Wants that each peer may have even when [`MAX_WANTS`] is reached.
 pub const MIN_WANTS_PER_PEER: usize = 64;
-/// Bytes of blocks made ready for one peer and not sent yet: one message on its way, one behind it.
-pub const MAX_OUTSTANDING: usize = 2 << 20;
+/// Bytes of blocks made ready for one peer and not sent yet: one message on its way, one behind it, one being
+/// read from the store.
+pub const MAX_OUTSTANDING: usize = 4 << 20;
 /// Bytes of blocks in one message, unless one block alone has more.
 pub const MESSAGE_TARGET: usize = 1 << 20;
 /// Wants looked up together.
@@ -47,7 +49,7 @@ const LOOKUP_COST: u64 = 256;
 /// The wantlists of the peers and what they were given.
 #[derive(Debug, Default)]
 pub struct Server {
-    ledgers: BTreeMap<PeerId, Ledger>,
+    ledgers: BoxMap<PeerId, Ledger>,
     /// Whose wants are being looked up or wait for the block.
     watched: HashMap<Hash, BTreeSet<PeerId>>,
     total: usize,

@@ -5,7 +5,7 @@
 //! [`MAX_SESSION_BUFFER`] bytes lie unread, no further want is handed to the client.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,6 +19,7 @@ use futures::task::AtomicWaker;
 use libp2p::PeerId;
 
 use super::Handle;
+use crate::boxmap::BoxMap;
 use crate::content::block::Block;
 
 /// Wants of one session that the driver has not handed on yet; those beyond come back as exhausted.
@@ -157,7 +158,7 @@ pub(super) struct Line {
 pub(super) struct Work {
     pub dropped: bool,
     pub providers_only: Option<bool>,
-    pub providers: BTreeMap<PeerId, f64>,
+    pub providers: BoxMap<PeerId, f64>,
     pub cancels: BTreeSet<Cid>,
     pub wants: Vec<Cid>,
 }

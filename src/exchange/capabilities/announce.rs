@@ -1,10 +1,9 @@
 //! Whom to tell about ourselves, and when: each peer once when it is connected, and again when
 //! something changed, neither at each change nor by polling. Pure.
 
-use std::collections::BTreeMap;
-
 use libp2p::PeerId;
 
+use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
 
 /// Changes are gathered for this long before anybody is told.
@@ -24,7 +23,7 @@ pub struct Announcements {
     version: u64,
     /// Nobody is told a change before.
     gathered: Duration,
-    listeners: BTreeMap<PeerId, Listener>,
+    listeners: BoxMap<PeerId, Listener>,
     telling: usize,
 }
 

@@ -1,11 +1,10 @@
 //! What other peers told about themselves: kept while they are connected and a while longer, at a
 //! bounded cost, whatever they send. Pure.
 
-use std::collections::BTreeMap;
-
 use libp2p::PeerId;
 
 use super::{did::did_of, message::PeerCapabilities};
+use crate::boxmap::BoxMap;
 use crate::{content::block::Cid, platform::time::Duration};
 
 /// Peers of which something is known.
@@ -21,7 +20,7 @@ pub const REFILL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub struct Told {
-    peers: BTreeMap<PeerId, Entry>,
+    peers: BoxMap<PeerId, Entry>,
     filters: usize,
 }
 

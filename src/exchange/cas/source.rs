@@ -2,7 +2,7 @@
 //! first, as its content is the whole file; what it does not cover is asked for block by block.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -11,6 +11,7 @@ use cid::Cid;
 use libp2p::PeerId;
 
 use super::{CasError, MAX_CONTENT, PROTOCOL, Request, ask_peers};
+use crate::boxmap::BoxMap;
 use crate::{
     content::block::Block,
     exchange::fetch::source::{FetchRequest, Source, SourceEvent, SourceKind, SourceSession},
@@ -52,7 +53,7 @@ impl Source for CasSource {
             root: Root::NotAsked,
             waiting: VecDeque::new(),
             lookups: Vec::new(),
-            held: BTreeMap::new(),
+            held: BoxMap::new(),
             held_bytes: 0,
             events: VecDeque::new(),
             waker: None,
@@ -68,7 +69,7 @@ struct Session {
     waiting: VecDeque<Cid>,
     lookups: Vec<(Cid, Lookup)>,
     /// Verified and not wanted yet.
-    held: BTreeMap<Cid, (PeerId, Block)>,
+    held: BoxMap<Cid, (PeerId, Block)>,
     held_bytes: usize,
     events: VecDeque<SourceEvent>,
     waker: Option<Waker>,

@@ -17,9 +17,10 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use self::seeder::Seeder;
+use crate::boxmap::BoxMap;
 use crate::{content::block::MAX_BLOCK, platform::time::Duration};
 
 /// Attempts of a seeder at a chunk.
@@ -95,7 +96,7 @@ pub struct Coordinator {
     pending: BTreeSet<ChunkId>,
     pending_bytes: u64,
     /// With a seeder.
-    held: BTreeMap<ChunkId, Held>,
+    held: BoxMap<ChunkId, Held>,
     in_flight: u64,
     actions: VecDeque<Action>,
     outcome: Outcome,
@@ -142,7 +143,7 @@ impl Coordinator {
             chunks: Vec::new(),
             pending: BTreeSet::new(),
             pending_bytes: 0,
-            held: BTreeMap::new(),
+            held: BoxMap::new(),
             in_flight: 0,
             actions: VecDeque::new(),
             outcome: Outcome::Complete,

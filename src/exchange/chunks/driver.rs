@@ -6,7 +6,7 @@ mod plan;
 mod tell;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     future::poll_fn,
     ops::Range,
     sync::Arc,
@@ -24,6 +24,7 @@ use super::{
     events::EventSender,
     outline::{Outline, OutlineError},
 };
+use crate::boxmap::BoxMap;
 use crate::{
     content::block::{Block, Cid},
     error::{Error, Result},
@@ -54,7 +55,7 @@ pub(super) struct Run {
     by_hash: HashMap<Multihash<64>, ChunkId>,
     outline: Option<Outline>,
     http: FuturesUnordered<BoxFuture<Fetched>>,
-    fetching: BTreeMap<ChunkId, AbortHandle>,
+    fetching: BoxMap<ChunkId, AbortHandle>,
     pieces: (mpsc::Sender<Piece>, mpsc::Receiver<Piece>),
     keeping: FuturesUnordered<BoxFuture<Kept>>,
     /// Of each block in `keeping`.
@@ -117,7 +118,7 @@ impl Run {
             by_hash: HashMap::new(),
             outline: None,
             http: FuturesUnordered::new(),
-            fetching: BTreeMap::new(),
+            fetching: BoxMap::new(),
             pieces: mpsc::channel(PROGRESS_QUEUE),
             keeping: FuturesUnordered::new(),
             being_kept: Vec::new(),

@@ -1,12 +1,10 @@
 //! Which chunks a file has: its leaves in order, found from the nodes above them. Sans-io: blocks
 //! that are named are supplied, in any order.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::{collections::BTreeSet, ops::Range};
 
 use super::coordinator::MAX_CHUNKS;
+use crate::boxmap::BoxMap;
 use crate::content::{
     block::{Block, Cid, DAG_PB, MAX_BLOCK, RAW},
     dagpb::PbNode,
@@ -46,7 +44,7 @@ pub enum OutlineError {
 #[derive(Debug)]
 pub struct Outline {
     root: Cid,
-    nodes: BTreeMap<Cid, Node>,
+    nodes: BoxMap<Cid, Node>,
     asked: BTreeSet<Cid>,
     /// Named but not handed out yet, with their sizes.
     next: Vec<(Cid, u64)>,
@@ -72,13 +70,8 @@ struct Child {
 
 impl Outline {
     pub fn new(root: Cid) -> Self {
-        let mut outline = Self {
-            root,
-            nodes: BTreeMap::new(),
-            asked: BTreeSet::new(),
-            next: Vec::new(),
-            links: 0,
-        };
+        let mut outline =
+            Self { root, nodes: BoxMap::new(), asked: BTreeSet::new(), next: Vec::new(), links: 0 };
         if root.codec() != RAW {
             outline.want(root, USUAL_LEAF);
         }

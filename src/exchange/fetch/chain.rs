@@ -7,10 +7,11 @@
 //! [`ChainConfig::patience`]; then the earlier ones are still welcome to answer. The source that
 //! delivered last *leads*: later wants are asked of it alone at first, so that nothing comes twice.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use cid::Cid;
 
+use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
 
 /// Blocks wanted at a time; a fetch keeps far below it.
@@ -66,8 +67,8 @@ pub enum Step {
 pub struct Chain {
     config: ChainConfig,
     stages: Vec<Vec<SourceId>>,
-    sources: BTreeMap<SourceId, State>,
-    wants: BTreeMap<Cid, Want>,
+    sources: BoxMap<SourceId, State>,
+    wants: BoxMap<Cid, Want>,
     steps: VecDeque<Step>,
     lead: Option<SourceId>,
     /// When the fetch moved last.
@@ -89,7 +90,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Want {
     /// Who was asked, and whether it still owes an answer.
-    asked: BTreeMap<SourceId, bool>,
+    asked: BoxMap<SourceId, bool>,
     /// The next stage to ask.
     stage: usize,
     /// When it went to the last one.
@@ -105,7 +106,7 @@ impl Chain {
             config,
             stages,
             sources,
-            wants: BTreeMap::new(),
+            wants: BoxMap::new(),
             steps: VecDeque::new(),
             lead: None,
             moved: Duration::ZERO,
@@ -370,8 +371,8 @@ impl Chain {
 /// What one call comes to, by source.
 #[derive(Debug, Default)]
 struct Batch {
-    ask: BTreeMap<SourceId, Vec<Cid>>,
-    cancel: BTreeMap<SourceId, Vec<Cid>>,
+    ask: BoxMap<SourceId, Vec<Cid>>,
+    cancel: BoxMap<SourceId, Vec<Cid>>,
     not_found: Vec<Cid>,
 }
 

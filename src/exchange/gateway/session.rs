@@ -1,7 +1,7 @@
 //! One fetch from one gateway: which blocks are waited for from the CAR, which are asked for alone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -16,6 +16,7 @@ use super::{
     raw::{self, Fault},
     url::GatewayUrl,
 };
+use crate::boxmap::BoxMap;
 use crate::{
     content::block::{Block, RAW},
     exchange::fetch::source::{SourceEvent, SourceSession},
@@ -71,7 +72,7 @@ struct Reading {
 /// Blocks that came before they were wanted.
 #[derive(Default)]
 struct Ahead {
-    blocks: BTreeMap<Cid, Block>,
+    blocks: BoxMap<Cid, Block>,
     bytes: usize,
 }
 

@@ -1,7 +1,7 @@
 //! The part of the streams behaviour that all connections share.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     convert::Infallible,
     task::{Context, Poll, Waker},
 };
@@ -20,13 +20,14 @@ use super::{
     handler::{Handler, In, Request},
     registry::{Allowance, Registry},
 };
+use crate::boxmap::BoxMap;
 use crate::network::error::NetworkError;
 
 /// Opens and accepts streams. Which connection to take is the caller's business.
 #[derive(Debug, Default)]
 pub struct Behaviour {
     registry: Registry,
-    peers: BTreeMap<PeerId, Connections>,
+    peers: BoxMap<PeerId, Connections>,
     queue: VecDeque<ToSwarm<Infallible, In>>,
     waker: Option<Waker>,
 }

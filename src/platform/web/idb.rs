@@ -1,5 +1,6 @@
-//! IndexedDB as a [`Database`]: four object stores with binary keys, every call one transaction. Calls take effect in the order in which they were made, whether or not
-//! their futures are polled.
+//! IndexedDB as a [`Database`]: four object stores with binary keys, every write one transaction, the
+//! reads of one turn of the event loop another. Calls take effect in the order in which they were
+//! made, whether or not their futures are polled.
 
 mod error;
 mod open;
@@ -179,7 +180,7 @@ impl IdbDatabase {
             return Box::pin(async { Ok(Vec::new()) });
         }
         let connection = self.connection.clone();
-        let started = self.connection.start([table], Mode::Read).and_then(|transaction| {
+        let started = self.connection.start_reading(table).and_then(|transaction| {
             let store = transaction.table(table)?;
             let requests = keys
                 .iter()
@@ -209,6 +210,8 @@ struct Connection {
     meets_existing: Cell<bool>,
     /// The browser stores blobs.
     blobs: Cell<bool>,
+    /// What this turn of the event loop reads from: a transaction costs more than a request.
+    reading: RefCell<Vec<(Table, Transaction)>>,
     /// Kept as long as the browser may call them.
     listeners: RefCell<Vec<Listener>>,
 }
@@ -220,6 +223,7 @@ impl Connection {
             closed: RefCell::default(),
             meets_existing: Cell::default(),
             blobs: Cell::default(),
+            reading: RefCell::default(),
             listeners: RefCell::default(),
         });
         let listen = |reason: &'static str| {
@@ -257,10 +261,30 @@ impl Connection {
         tables: impl IntoIterator<Item = Table>,
         mode: Mode,
     ) -> DatabaseResult<Transaction> {
+        if mode == Mode::Write {
+            // What is read from now on is to be seen as it is after this.
+            self.reading.borrow_mut().clear();
+        }
         match &*self.closed.borrow() {
             Some(reason) => Err(DatabaseError::Closed(reason.clone())),
             None => Transaction::start(&self.database, tables, mode),
         }
+    }
+
+    /// A transaction on `table`, shared with the other reads of this turn. It takes requests until the
+    /// browser has run all microtasks; the one that forgets it runs before that.
+    fn start_reading(self: &Rc<Self>, table: Table) -> DatabaseResult<Transaction> {
+        let mut reading = self.reading.borrow_mut();
+        if let Some((_, shared)) = reading.iter().find(|(of, _)| *of == table) {
+            return Ok(shared.another());
+        }
+        let transaction = self.start([table], Mode::Read)?;
+        if reading.is_empty() {
+            let connection = self.clone();
+            spawn_local(async move { connection.reading.borrow_mut().clear() });
+        }
+        reading.push((table, transaction.another()));
+        Ok(transaction)
     }
 
     /// A transaction that broke because the connection was closed says so.

@@ -1,6 +1,6 @@
 // The tree of another peer, by its id.
 
-import { byId, element } from '../dom.js';
+import { byId, element, say } from '../dom.js';
 import { safeName, short } from '../format.js';
 import { linkToFile } from '../link.js';
 import { peer } from '../peer.js';
@@ -9,12 +9,37 @@ import { describe } from './notices.js';
 import { tree } from './tree.js';
 
 let latest;
+let dialling;
 
 export function start() {
   byId('browse').addEventListener('submit', (event) => {
     event.preventDefault();
     show(event.target.elements.peer.value.trim());
   });
+  byId('dial').addEventListener('submit', (event) => {
+    event.preventDefault();
+    dial(event.target.elements.address.value.trim());
+  });
+}
+
+/** Connects, and offers the peer that answered for a look at its files. */
+async function dial(address) {
+  const place = byId('dialled');
+  const mine = Symbol(address);
+  dialling = mine;
+  place.replaceChildren(element('p', { class: 'muted' }, 'Connecting…'));
+  let result;
+  try {
+    const peerID = await peer.client.dial(address);
+    result = element('p', { class: 'muted' }, `Connected with ${short(peerID)}.`);
+    if (dialling === mine) {
+      byId('browse').elements.peer.value = peerID;
+      say(result.textContent);
+    }
+  } catch (error) {
+    result = describe(error, '');
+  }
+  if (dialling === mine) place.replaceChildren(result);
 }
 
 /** Shows a peer's files as if its id had been typed. */

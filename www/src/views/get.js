@@ -17,6 +17,12 @@ export function start() {
   });
 }
 
+/** Where the form says to look; everywhere, unless something is chosen. */
+function sources() {
+  const { value } = byId('get').elements.where;
+  return value ? value.split(' ') : undefined;
+}
+
 /** Gets as if the form had been filled in. */
 export function open(cid, from) {
   const { elements } = byId('get');
@@ -35,7 +41,7 @@ export async function fetchAndSave(cid, from, name) {
   if (found?.type === 'file') save(found, name);
 }
 
-/** The content, or undefined after a failure that has been shown. A newer call takes the place of an older one. */
+/** The content, a file's bytes as its `content`; or undefined after a failure that has been shown. A newer call takes the place of an older one. */
 async function fetchContent(cid, from, name) {
   current?.abort();
   const abort = new AbortController();
@@ -50,20 +56,23 @@ async function fetchContent(cid, from, name) {
   say(`Getting ${shown}`);
   const started = performance.now();
   try {
-    const onProgress = (progress) => {
-      if (progress.total) {
-        bar.max = progress.total;
-        bar.value = progress.bytes;
-      }
-      amount.textContent = progress.total ? `${bytes(progress.bytes)} of ${bytes(progress.total)}` : bytes(progress.bytes);
-    };
-    const found = await peer.client.getFile(cid, from, { signal: abort.signal, onProgress });
+    const here = await peer.client.hasFile(cid);
+    const options = { signal: abort.signal, sources: sources(), stream: true };
+    const found = await peer.client.getFile(cid, from, options);
+    const file = found.type === 'file';
+    if (file) {
+      rememberSize(cid, found.size);
+      found.content = await read(found, (done) => {
+        bar.max = found.size;
+        bar.value = done;
+        amount.textContent = `${bytes(done)} of ${bytes(found.size)}`;
+      });
+    }
+    if (!here) peer.dispatchEvent(new Event('kept'));
     if (current !== abort) return undefined;
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    // The listing of another peer's folder is verified, but only files are kept.
-    const file = found.type === 'file';
-    const outcome = file ? `Got ${bytes(found.size)} in ${seconds} s, verified and kept.` : `Got a folder in ${seconds} s, verified.`;
-    if (file) rememberSize(cid, found.size);
+    const what = file ? bytes(found.size) : 'a folder';
+    const outcome = here ? `Read ${what} from this browser's storage.` : `Got ${what} from others in ${seconds} s, verified and kept.`;
     place.dataset.state = 'done';
     place.replaceChildren(element('p', { class: 'muted' }, outcome));
     say(outcome);
@@ -76,4 +85,18 @@ async function fetchContent(cid, from, name) {
     say(summary(error, what));
     return undefined;
   }
+}
+
+/** All of a file as it arrives, as a Blob that the browser may put on disk. */
+async function read(file, tell) {
+  const parts = [];
+  let done = 0;
+  tell(done);
+  const reader = file.stream().getReader();
+  for (let next = await reader.read(); !next.done; next = await reader.read()) {
+    parts.push(new Blob([next.value]));
+    done += next.value.length;
+    tell(done);
+  }
+  return new Blob(parts);
 }

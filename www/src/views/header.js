@@ -22,7 +22,7 @@ export function start() {
   );
   byId('version').textContent = version;
   showStorage();
-  peer.addEventListener('tree', showStorage);
+  for (const event of ['tree', 'kept']) peer.addEventListener(event, showStorage);
 }
 
 let measuring = false;

@@ -18,9 +18,15 @@ const SOUNDS = new Set(['audio/mpeg', 'audio/ogg', 'audio/wav', 'audio/x-wav', '
 const TEXTS = new Set(['application/json', 'application/javascript', 'application/xml', 'application/toml', 'application/yaml']);
 
 let shownUrl;
+let latest;
 
-/** Shows a file or folder that getFile returned. */
-export function show(found, { cid, from, name }) {
+/** Shows a file, whose `content` is a Blob, or a folder. */
+export async function show(found, { cid, from, name }) {
+  const mine = Symbol(cid);
+  latest = mine;
+  const shown = found.type === 'file' && isText(found) ? await textBody(found.content) : undefined;
+  // Another one was opened meanwhile.
+  if (latest !== mine) return;
   if (shownUrl) URL.revokeObjectURL(shownUrl);
   shownUrl = undefined;
   byId('preview-title').textContent = safeName(name);
@@ -30,7 +36,7 @@ export function show(found, { cid, from, name }) {
   if (file) actions.unshift(iconButton('save', `Save ${safeName(name)}`, () => save(found, name)));
   byId('preview-actions').replaceChildren(...actions);
   byId('preview-facts').textContent = file ? `${kind(found.mimeType)}, ${bytes(found.size)}` : 'folder';
-  byId('preview-body').replaceChildren(file ? fileBody(found, safeName(name)) : folderBody(found, from));
+  byId('preview-body').replaceChildren(shown ?? (file ? fileBody(found, safeName(name)) : folderBody(found, from)));
   const card = byId('preview');
   card.hidden = false;
   card.scrollIntoView({ block: 'nearest' });
@@ -39,24 +45,32 @@ export function show(found, { cid, from, name }) {
 
 /** Hands the bytes to the browser's downloads; the neutral type keeps it from opening them. */
 export function save(found, name) {
-  const url = URL.createObjectURL(new Blob([found.bytes], { type: 'application/octet-stream' }));
+  const url = URL.createObjectURL(new Blob([found.content], { type: 'application/octet-stream' }));
   const anchor = element('a', { href: url, download: safeName(name ?? 'file') });
   anchor.click();
   // The download has its own hold on the blob once the click was handled.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
+function typeOf(found) {
+  return found.mimeType.split(';')[0].trim().toLowerCase();
+}
+
+function isText(found) {
+  const type = typeOf(found);
+  return type.startsWith('text/') || TEXTS.has(type);
+}
+
 function fileBody(found, name) {
-  const type = found.mimeType.split(';')[0].trim().toLowerCase();
+  const type = typeOf(found);
   const source = () => {
-    shownUrl = URL.createObjectURL(new Blob([found.bytes], { type }));
+    shownUrl = URL.createObjectURL(new Blob([found.content], { type }));
     return shownUrl;
   };
   if (IMAGES.has(type)) return watched(element('img', { src: source(), alt: name }));
   if (VIDEOS.has(type)) return watched(element('video', { src: source(), controls: true, 'aria-label': name }));
   if (SOUNDS.has(type)) return watched(element('audio', { src: source(), controls: true, 'aria-label': name }));
   if (type === 'application/pdf') return element('iframe', { src: source(), title: name, referrerpolicy: 'no-referrer' });
-  if (type.startsWith('text/') || TEXTS.has(type)) return textBody(found.bytes);
   return element('p', { class: 'muted' }, 'There is no preview for this kind of file. You can save it.');
 }
 
@@ -68,9 +82,9 @@ function watched(media) {
   return media;
 }
 
-function textBody(content) {
+async function textBody(content) {
   // Four bytes are the longest character, so this cuts after what is shown, not before.
-  const text = new TextDecoder().decode(content.subarray(0, TEXT_SHOWN * 4)).slice(0, TEXT_SHOWN);
+  const text = (await content.slice(0, TEXT_SHOWN * 4).text()).slice(0, TEXT_SHOWN);
   const pre = element('pre', { tabindex: '0' }, text);
   if (text.length < TEXT_SHOWN) return pre;
   return element('div', {}, pre, element('p', { class: 'muted' }, 'Only the beginning is shown. Save the file to see all of it.'));

@@ -1,6 +1,7 @@
 //! One fetch: what it wants, and what it knows of the peers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::boxmap::BoxMap;
+use std::collections::{BTreeSet, VecDeque};
 
 use libp2p::PeerId;
 
@@ -16,7 +17,7 @@ pub(super) struct Session {
     pub wanted: BTreeSet<Hash>,
     /// Wants that nobody was asked for; may name some that are no longer wanted.
     pub queue: VecDeque<Hash>,
-    pub peers: BTreeMap<PeerId, Role>,
+    pub peers: BoxMap<PeerId, Role>,
     pub providers_only: bool,
     /// Blocks asked for so far.
     pub asked: u64,
@@ -45,7 +46,7 @@ impl Default for Session {
         Self {
             wanted: BTreeSet::new(),
             queue: VecDeque::new(),
-            peers: BTreeMap::new(),
+            peers: BoxMap::new(),
             providers_only: false,
             asked: 0,
             block_size: FIRST_SIZE,
@@ -56,14 +57,17 @@ impl Default for Session {
 }
 
 impl Session {
-    pub fn add_provider(&mut self, peer: PeerId, score: f64, connected: bool) {
-        let known = self.peers.contains_key(&peer);
-        if !known && self.peers.len() >= MAX_PROVIDERS {
-            return;
+    /// Says whether it is a new one.
+    pub fn add_provider(&mut self, peer: PeerId, score: f64, connected: bool) -> bool {
+        let provider = |role: &Role| role.provider.is_some();
+        let known = self.peers.get(&peer).is_some_and(provider);
+        if !known && self.peers.values().filter(|role| provider(role)).count() >= MAX_PROVIDERS {
+            return false;
         }
         let role = self.peers.entry(peer).or_default();
         role.provider = Some(score);
         role.awaited = !connected;
+        !known
     }
 
     /// It is not connected (any more), and not on its way.
@@ -84,17 +88,29 @@ impl Session {
     /// Whether the peer may be asked, as far as the session has a say.
     pub fn admits(&self, peer: &PeerId, max_declined: u32) -> bool {
         match self.peers.get(peer) {
-            Some(role) => {
-                role.declined < max_declined && (!self.providers_only || role.provider.is_some())
-            }
-            None => !self.providers_only,
+            Some(role) => role.declined < max_declined && self.allows(peer),
+            None => self.allows(peer),
         }
     }
 
-    /// It has what this session wants.
-    pub fn holder(&mut self, peer: PeerId) {
+    /// Whether the peer is one of those that may be asked at all.
+    pub fn allows(&self, peer: &PeerId) -> bool {
+        !self.providers_only || self.peers.get(peer).is_some_and(|role| role.provider.is_some())
+    }
+
+    /// It has what this session wants. Says whether it was left alone before.
+    pub fn holder(&mut self, peer: PeerId, max_declined: u32) -> bool {
         let role = self.peers.entry(peer).or_default();
-        (role.holder, role.declined) = (true, 0);
+        let declined = std::mem::take(&mut role.declined);
+        role.holder = true;
+        declined >= max_declined
+    }
+
+    /// It did not keep what it promised.
+    pub fn no_holder(&mut self, peer: &PeerId) {
+        if let Some(role) = self.peers.get_mut(peer) {
+            role.holder = false;
+        }
     }
 
     pub fn declined(&mut self, peer: PeerId) {
@@ -114,8 +130,8 @@ impl Session {
     /// Takes what is wanted no more out of the queue when it has become much.
     pub fn tidy(&mut self) {
         if self.queue.len() > 2 * self.wanted.len() + MAX_STALE {
-            let wanted = &self.wanted;
-            self.queue.retain(|hash| wanted.contains(hash));
+            let (wanted, mut seen) = (&self.wanted, BTreeSet::new());
+            self.queue.retain(|hash| wanted.contains(hash) && seen.insert(*hash));
         }
     }
 

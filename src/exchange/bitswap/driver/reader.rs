@@ -5,7 +5,7 @@
 
 use std::{
     future::pending,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +16,7 @@ use bytes::BytesMut;
 use cid::Cid;
 use futures::{AsyncReadExt as _, future};
 use libp2p::PeerId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Event, STALL_TIMEOUT};
 use crate::{
@@ -29,16 +29,23 @@ use crate::{
     },
 };
 
-/// Bytes read at a time.
-const READ_SIZE: usize = 64 << 10;
-/// A read buffer with less than this left is replaced.
-const LEAST_READ: usize = 8 << 10;
+/// Bytes read at a time, and a read buffer with less than the second left is replaced.
+const READ_SIZES: (usize, usize) = (64 << 10, 8 << 10);
+/// The same of a large message: WebTransport in the browser copies what does not fit once more for
+/// each read.
+const LARGE_READ_SIZES: (usize, usize) = (256 << 10, 64 << 10);
 /// A message of which more has come needs a permit for the rest, until it is done with.
 const LIGHT_MESSAGE: usize = 128 << 10;
 /// Large messages that one peer may have in memory here.
 const MAX_HEAVY_PER_PEER: usize = 4;
 /// Large messages of all peers in memory.
 const MAX_HEAVY: usize = 48;
+/// When a large message waits this long for its place, slow ones have to make room.
+const CROWDED_AFTER: Duration = Duration::from_secs(2);
+/// Slow is a message that has been coming for this long
+const SLOW_AFTER: Duration = Duration::from_secs(5);
+/// at less than so many bytes per second.
+const SLOW_RATE: f64 = (64 << 10) as f64;
 /// Messages of one stream that are being verified.
 const MAX_VERIFYING: usize = 4;
 /// While a message takes long, the driver hears this often that it is on its way.
@@ -50,13 +57,19 @@ pub(super) struct Said {
     pub wants: Vec<WantEntry>,
     pub full: bool,
     pub presences: Vec<(Cid, Presence)>,
+    /// One such message of a peer is in memory at a time: decoded it is many times as large.
+    pub _turn: OwnedSemaphorePermit,
 }
 
 /// How much one peer may have in memory here.
 #[derive(Clone)]
 pub(super) struct Gate {
     all: Arc<Semaphore>,
+    /// Somebody waits for `all`.
+    crowded: Arc<Notify>,
     peer: Arc<Semaphore>,
+    /// To read what the peer says.
+    turn: Arc<Semaphore>,
 }
 
 /// A large message's place in memory; given back when dropped.
@@ -68,20 +81,33 @@ pub(super) struct Permit {
 
 impl Gate {
     pub(super) fn new() -> Self {
-        let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        Self { all: semaphore(MAX_HEAVY), peer: semaphore(MAX_HEAVY_PER_PEER) }
+        Self::sharing(Arc::new(Semaphore::new(MAX_HEAVY)), Arc::default())
     }
 
     /// That of another peer.
     pub(super) fn another(&self) -> Self {
-        Self { all: self.all.clone(), peer: Arc::new(Semaphore::new(MAX_HEAVY_PER_PEER)) }
+        Self::sharing(self.all.clone(), self.crowded.clone())
+    }
+
+    fn sharing(all: Arc<Semaphore>, crowded: Arc<Notify>) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { all, crowded, peer: semaphore(MAX_HEAVY_PER_PEER), turn: semaphore(1) }
     }
 
     async fn pass(&self) -> Option<Permit> {
         // In this order, so that what waits for its own peer takes nothing from others.
         let peer = self.peer.clone().acquire_owned().await.ok()?;
-        let all = self.all.clone().acquire_owned().await.ok()?;
-        Some(Permit { _all: all, _peer: peer })
+        let mut all = pin!(self.all.clone().acquire_owned());
+        loop {
+            match time::timeout(CROWDED_AFTER, &mut all).await {
+                Ok(all) => return Some(Permit { _all: all.ok()?, _peer: peer }),
+                Err(_) => self.crowded.notify_waiters(),
+            }
+        }
+    }
+
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turn.clone().acquire_owned().await.ok()
     }
 }
 
@@ -126,12 +152,16 @@ async fn read_messages(
     let mut permit = None;
     let mut watchdog = Watchdog::default();
     let mut reported = Instant::now();
+    // When the message under way took its place.
+    let mut heavy_since = Instant::now();
     loop {
-        if buffer.len() < LEAST_READ {
-            buffer = BytesMut::zeroed(READ_SIZE);
-        }
         if partial > LIGHT_MESSAGE && permit.is_none() {
             permit = gate.pass().await;
+            heavy_since = Instant::now();
+        }
+        let (size, least) = if permit.is_some() { LARGE_READ_SIZES } else { READ_SIZES };
+        if buffer.len() < least {
+            buffer = BytesMut::zeroed(size);
         }
         let len = tokio::select! {
             biased;
@@ -139,6 +169,13 @@ async fn read_messages(
                 Ok(0) | Err(_) => return ReadEnd::Over,
                 Ok(len) => len,
             },
+            () = gate.crowded.notified(), if permit.is_some() => {
+                let age = heavy_since.elapsed();
+                if age > SLOW_AFTER && (partial as f64) < age.as_secs_f64() * SLOW_RATE {
+                    return ReadEnd::Over;
+                }
+                continue;
+            }
             () = watchdog.barks(partial > 0) => return ReadEnd::Over,
         };
         watchdog.calm();
@@ -146,6 +183,7 @@ async fn read_messages(
         reader.push(buffer.split_to(len).freeze());
         let mut whole = false;
         loop {
+            let Some(turn) = gate.turn().await else { return ReadEnd::Over };
             let message = match reader.next() {
                 Ok(Some(message)) => message,
                 Ok(None) => break,
@@ -158,7 +196,7 @@ async fn read_messages(
             reported = Instant::now();
             let Message { wants, full, blocks, presences, .. } = message;
             if full || !wants.is_empty() || !presences.is_empty() {
-                let said = Said { wants, full, presences };
+                let said = Said { wants, full, presences, _turn: turn };
                 if events.send(Event::Said { peer, said }).await.is_err() {
                     return ReadEnd::Over;
                 }

@@ -34,6 +34,11 @@ thread_local! {
             event.stop_propagation();
         }
     });
+    /// A value that cannot be read fails its own request, not the reads beside it.
+    static TOLERATE_ALL: Closure<dyn Fn(Event)> = Closure::new(|event: Event| {
+        event.prevent_default();
+        event.stop_propagation();
+    });
 }
 
 /// What a transaction is for.
@@ -49,6 +54,7 @@ pub enum Mode {
 pub struct Transaction {
     inner: IdbTransaction,
     /// Resolves when the transaction is complete, rejects when it is aborted.
+    ended: Promise,
     end: JsFuture,
 }
 
@@ -63,9 +69,9 @@ impl Transaction {
         let names: Array =
             tables.into_iter().map(|table| JsValue::from_str(table_name(table))).collect();
         let options = Object::new();
-        let (mode, durability) = match mode {
-            Mode::Read => ("readonly", "default"),
-            Mode::Write => ("readwrite", "relaxed"),
+        let (mode, durability, on_error) = match mode {
+            Mode::Read => ("readonly", "default", &TOLERATE_ALL),
+            Mode::Write => ("readwrite", "relaxed", &TOLERATE_EXISTING),
         };
         Reflect::set(&options, &"durability".into(), &durability.into())
             .map_err(|thrown| error::from_js(&thrown))?;
@@ -73,14 +79,20 @@ impl Transaction {
             .unchecked_ref::<Connection>()
             .transaction(&names, mode, &options)
             .map_err(|thrown| error::from_js(&thrown))?;
-        let end = Promise::new(&mut |resolve, reject| {
+        let ended = Promise::new(&mut |resolve, reject| {
             inner.set_oncomplete(Some(&resolve));
             inner.set_onabort(Some(&reject));
         });
-        TOLERATE_EXISTING.with(|handler| {
+        on_error.with(|handler| {
             inner.set_onerror(Some(handler.as_ref().unchecked_ref()));
         });
-        Ok(Self { inner, end: JsFuture::from(end) })
+        Ok(Self { inner, end: JsFuture::from(ended.clone()), ended })
+    }
+
+    /// The same transaction, for another caller.
+    pub fn another(&self) -> Self {
+        let (inner, ended) = (self.inner.clone(), self.ended.clone());
+        Self { inner, end: JsFuture::from(ended.clone()), ended }
     }
 
     pub fn table(&self, table: Table) -> DatabaseResult<IdbObjectStore> {
@@ -101,7 +113,7 @@ impl Transaction {
 
     /// Waits until the transaction is complete: its writes are durable as [`Mode`] says.
     pub async fn complete(self) -> DatabaseResult<()> {
-        let Self { inner, end } = self;
+        let Self { inner, end, .. } = self;
         end.await.map(drop).map_err(|_| abort_reason(&inner))
     }
 
@@ -127,6 +139,9 @@ pub fn existed(request: &IdbRequest) -> bool {
 
 /// The result of a finished request; `None` for undefined.
 pub fn result(request: &IdbRequest) -> DatabaseResult<Option<JsValue>> {
+    if let Ok(Some(exception)) = request.error() {
+        return Err(error::from_exception(&exception));
+    }
     let value = request.result().map_err(|thrown| error::from_js(&thrown))?;
     Ok((!value.is_undefined()).then_some(value))
 }

@@ -1,0 +1,73 @@
+// What the transfer bench measures, in the page: this package, the plain stream below it, and Helia.
+
+import { IDBBlockstore } from 'blockstore-idb';
+import { connect } from 'tabpeer';
+import { rawDownload } from 'tabpeer/raw';
+import { describe, dial, readFile, startHelia } from '../../interop/helia.mjs';
+
+let helia;
+
+globalThis.bench = {
+  async open(addresses) {
+    globalThis.peer = await connect({ relays: [] });
+    for (const address of addresses) await peer.dial(address);
+  },
+
+  /** The plain stream; the package is loaded by `open`. */
+  async raw({ address, size }) {
+    const [seconds] = await rawDownload(address, size);
+    return seconds;
+  },
+
+  /** Reads a file while it comes; it is stored when the stream ends. */
+  async stream({ cid, size }) {
+    const seconds = await timed(async () => {
+      const file = await peer.getFile(cid, undefined, { stream: true });
+      const reader = file.stream().getReader();
+      let bytes = 0;
+      for (let next = await reader.read(); !next.done; next = await reader.read()) bytes += next.value.length;
+      if (bytes !== size) throw new Error(`${bytes} bytes instead of ${size}`);
+    });
+    if (!(await peer.hasFile(cid))) throw new Error('it was not stored');
+    return seconds;
+  },
+
+  /** The same as one array. */
+  async whole({ cid, size }) {
+    return timed(async () => {
+      const file = await peer.getFile(cid);
+      if (file.size !== size) throw new Error(`${file.size} bytes instead of ${size}`);
+    });
+  },
+
+  /** Every file of a flat directory. */
+  async directory({ cid, count }) {
+    return timed(async () => {
+      const { entries } = await peer.getFile(cid);
+      const files = await Promise.all(Object.values(entries).map((file) => peer.getFile(file)));
+      if (files.length !== count) throw new Error(`${files.length} files instead of ${count}`);
+    });
+  },
+
+  async openHelia(addresses) {
+    const blockstore = new IDBBlockstore('helia');
+    await blockstore.open();
+    helia = await startHelia({ blockstore });
+    for (const address of addresses) await dial(helia, address);
+  },
+
+  async helia({ cid, size }) {
+    return timed(async () => {
+      await describe(helia, cid);
+      let bytes = 0;
+      for await (const chunk of readFile(helia, cid)) bytes += chunk.length;
+      if (bytes !== size) throw new Error(`${bytes} bytes instead of ${size}`);
+    });
+  },
+};
+
+async function timed(work) {
+  const started = performance.now();
+  await work();
+  return (performance.now() - started) / 1000;
+}
