@@ -1,5 +1,7 @@
 //! The rules one by one, then all of them against random sources, from a seed.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::content::block::{RAW, cid_of, sha256};
 
