@@ -2,7 +2,7 @@
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -17,17 +17,22 @@ export class Relay {
   #program;
   #adder;
   #site;
+  #settings;
   #folder;
   #child;
   #log = [];
 
-  /** Starts a relay that serves `site`. `adder`: the program whose `add` puts files into its store. */
-  static async start({ site, program = process.env.TABPEER_RELAY, adder = program }) {
+  /**
+   * Starts a relay that serves `site`. `settings`: the text of a configuration file. `adder`: the program whose `add`
+   * puts files into its store.
+   */
+  static async start({ site, settings = '', program = process.env.TABPEER_RELAY, adder = program }) {
     if (!program) throw new Error('TABPEER_RELAY does not name the relay program: run `cargo xtask test e2e`');
     const relay = new Relay();
     relay.#program = program;
     relay.#adder = adder;
     relay.#site = site;
+    relay.#settings = settings;
     relay.#folder = await mkdtemp(path.join(tmpdir(), 'tabpeer-relay-'));
     await relay.#launch({ tcp: 0, quic: 0, ws: 0, webtransport: 0, http: 0 });
     return relay;
@@ -69,7 +74,10 @@ export class Relay {
   }
 
   async #launch(ports) {
+    const settings = path.join(this.#folder, 'settings.toml');
+    await writeFile(settings, this.#settings);
     const args = [
+      ['--config', settings],
       ['--data-dir', path.join(this.#folder, 'data')],
       ['--site', this.#site],
       ['--http', `${LOOPBACK}:${ports.http}`],

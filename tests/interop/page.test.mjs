@@ -1,5 +1,6 @@
 // A peer in Chromium with Kubo and with Helia in Node.js: it dials them, gets what they have, and they get what it
-// stored over the connection that it made.
+// stored over the connection that it made. Not through a circuit: libp2p-relay always names a limit, if only of time,
+// and neither Kubo nor Helia runs Bitswap over a connection that has one.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
