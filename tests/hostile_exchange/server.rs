@@ -30,7 +30,7 @@ async fn with_blocks(count: usize, seed: u64) -> (Node, Vec<Cid>) {
 /// An honest peer gets all blocks; how long it took.
 async fn served(victim: &Node, cids: &[Cid]) -> Duration {
     let honest = Node::listening().await;
-    let started = std::time::Instant::now();
+    let started = tabpeer::platform::time::Instant::now();
     let fetched = run_fetch(&honest, cids, victim);
     let got = time::timeout(PATIENCE, fetched).await.expect("served in time");
     assert_eq!(got.values().sum::<usize>(), cids.len());
@@ -196,7 +196,7 @@ async fn those_who_hold_large_messages_back_do_not_hold_up_others() {
         }
     }
     time::sleep(Duration::from_secs(2)).await;
-    let started = std::time::Instant::now();
+    let started = tabpeer::platform::time::Instant::now();
     let fetched = run_fetch(&victim, &cids, &honest);
     let got = time::timeout(Duration::from_secs(30), fetched).await.expect("in time");
     println!("in {:?}", started.elapsed());
