@@ -46,7 +46,7 @@ impl Scene {
 
     /// All blocks come, although the evil one is thought to be the best; how long it took.
     async fn fetch(&self, what: &str) -> Duration {
-        let started = tabpeer::platform::time::Instant::now();
+        let started = time::Instant::now();
         self.evil.dial(&self.me).await;
         self.me.dial(&self.honest).await;
         let mut session = self.me.bitswap.session().expect("opens");
@@ -229,7 +229,7 @@ async fn a_call_that_only_a_liar_could_answer_ends_with_a_reason_and_others_go_o
     let databases = Arc::new(MemoryDatabases::default());
     let peer = Peer::open(PeerConfig::default(), databases).await.expect("opens");
     peer.dial(evil.address()).await.expect("connects");
-    let started = tabpeer::platform::time::Instant::now();
+    let started = time::Instant::now();
     let lied_to = peer.get_file(missing, Some(evil.id()), GetOptions::default());
     let other = async {
         let kept = honest.put([noise(1_000_000, 32)]).await[0];
