@@ -265,11 +265,12 @@ async fn a_caller_that_names_an_honest_peer_is_not_told_anothers_lie() {
     let (liar, id) = evil(by_websocket(&relay), file_message(root, &noise(2_000_000, 8))).await;
     let (lied_to, told) =
         tokio::join!(get(&victim, cid, Some(id)), get(&victim, cid, Some(honest.peer_id())));
-    assert_eq!(told.expect("the honest peer was asked"), bytes);
-    assert_eq!(
-        lied_to.expect_err("it named the liar, and nobody else was connected").code(),
-        "WRONG_CONTENT"
-    );
+    assert!(told.expect("the honest peer was asked") == bytes);
+    // The other call has connected the honest peer meanwhile, in time or not for this one.
+    match lied_to {
+        Ok(found) => assert!(found == bytes),
+        Err(error) => assert_eq!(error.code(), "WRONG_CONTENT"),
+    }
     liar.close().await;
     honest.close().await;
     victim.close().await;
