@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::content::block::{RAW, cid_of, sha256};
+use std::collections::BTreeMap;
 
 const CONFIG: ChainConfig = ChainConfig {
     patience: Duration::from_secs(3),
