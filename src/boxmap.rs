@@ -200,3 +200,109 @@ where
         &self.0[key]
     }
 }
+
+/// A set on the same code as the maps of its type of key: a `BTreeSet` would be a copy of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoxSet<K>(BoxMap<K, ()>);
+
+impl<K> Default for BoxSet<K> {
+    fn default() -> Self {
+        Self(BoxMap::default())
+    }
+}
+
+#[allow(dead_code, reason = "as of the map")]
+impl<K: Ord> BoxSet<K> {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Whether it is new.
+    pub fn insert(&mut self, key: K) -> bool {
+        self.0.insert(key, ()).is_none()
+    }
+
+    /// Whether it was there.
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.0.remove(key).is_some()
+    }
+
+    pub fn contains<Q: Ord + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.0.contains_key(key)
+    }
+
+    pub fn first(&self) -> Option<&K> {
+        self.0.first_key_value().map(|(key, ())| key)
+    }
+
+    pub fn pop_first(&mut self) -> Option<K> {
+        self.0.pop_first().map(|(key, ())| key)
+    }
+
+    pub fn iter(&self) -> btree_map::Keys<'_, K, Box<()>> {
+        self.0.keys()
+    }
+
+    pub fn range(
+        &self,
+        range: impl std::ops::RangeBounds<K>,
+    ) -> impl DoubleEndedIterator<Item = &K> + Clone {
+        self.0.range(range).map(|(key, ())| key)
+    }
+
+    pub fn retain(&mut self, mut keep: impl FnMut(&K) -> bool) {
+        self.0.retain(|key, ()| keep(key));
+    }
+}
+
+impl<'a, K: Ord> IntoIterator for &'a BoxSet<K> {
+    type Item = &'a K;
+    type IntoIter = btree_map::Keys<'a, K, Box<()>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<K> IntoIterator for BoxSet<K> {
+    type Item = K;
+    type IntoIter = btree_map::IntoKeys<K, Box<()>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.0.into_keys()
+    }
+}
+
+impl<K: Ord> FromIterator<K> for BoxSet<K> {
+    fn from_iter<I: IntoIterator<Item = K>>(keys: I) -> Self {
+        let mut set = Self::new();
+        set.extend(keys);
+        set
+    }
+}
+
+impl<K: Ord> Extend<K> for BoxSet<K> {
+    fn extend<I: IntoIterator<Item = K>>(&mut self, keys: I) {
+        for key in keys {
+            self.insert(key);
+        }
+    }
+}

@@ -60,7 +60,7 @@
 // A browser has one thread; the same code natively has many.
 #![cfg_attr(target_family = "wasm", allow(clippy::arc_with_non_send_sync))]
 
-mod boxmap;
+pub mod boxmap;
 pub mod config;
 pub mod content;
 pub mod error;

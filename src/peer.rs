@@ -19,7 +19,6 @@ mod telling;
 mod tree;
 
 use std::{
-    collections::BTreeMap,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -40,6 +39,7 @@ pub use self::{
     open::FileReader,
     options::{GetOptions, OpenOptions, StoreOptions},
 };
+use crate::boxmap::BoxMap;
 use crate::{
     config::{self, PeerConfig},
     content::{
@@ -302,7 +302,7 @@ impl Peer {
     }
 
     /// How the connected peers have done, by Bitswap.
-    pub async fn exchange_stats(&self) -> BTreeMap<PeerId, PeerTraffic> {
+    pub async fn exchange_stats(&self) -> BoxMap<PeerId, PeerTraffic> {
         self.inner.exchange.bitswap.stats().await
     }
 

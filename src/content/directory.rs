@@ -22,8 +22,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-use crate::boxmap::BoxMap;
-use std::collections::BTreeSet;
+use crate::boxmap::{BoxMap, BoxSet};
 
 use super::block::{Block, Cid};
 use super::dagpb::PbError;
@@ -134,7 +133,7 @@ pub struct Tree {
     /// Blocks supplied for the next call; dropped after it.
     shelf: Shelf,
     /// Multihashes of the blocks that the last call asked for.
-    asked: BTreeSet<Vec<u8>>,
+    asked: BoxSet<Vec<u8>>,
     learned: BoxMap<Cid, u64>,
 }
 
@@ -247,7 +246,7 @@ impl Tree {
     }
 
     fn of(root: Child, params: DirParams) -> Self {
-        let (shelf, asked, learned) = (Shelf::new(), BTreeSet::new(), BoxMap::new());
+        let (shelf, asked, learned) = (Shelf::new(), BoxSet::new(), BoxMap::new());
         Self { params, root, shelf, asked, learned }
     }
 
@@ -293,7 +292,7 @@ impl Tree {
         let result = call(&mut self.root, &mut Loader::new(self.params, &shelf, &self.learned));
         self.asked = match &result {
             Err(TreeError::Need(cids)) => cids.iter().map(|cid| cid.hash().to_bytes()).collect(),
-            _ => BTreeSet::new(),
+            _ => BoxSet::new(),
         };
         result
     }

@@ -1,8 +1,7 @@
 //! Enumerating every block of a DAG, whatever it is: a file, a directory tree, a single block.
 //! Answers "is all of it here?" and "which blocks does it keep alive?".
 
-use std::collections::BTreeSet;
-
+use crate::boxmap::BoxSet;
 use cid::Cid;
 
 use super::block::{Block, DAG_PB};
@@ -15,10 +14,10 @@ pub const MAX_WALK_BLOCKS: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Walk {
     leaves: Leaves,
-    found: BTreeSet<Cid>,
+    found: BoxSet<Cid>,
     /// To ask for, the next one last.
     next: Vec<Cid>,
-    asked: BTreeSet<Cid>,
+    asked: BoxSet<Cid>,
     limit: usize,
 }
 
@@ -48,7 +47,7 @@ impl Walk {
     /// A walk that gives up after `limit` blocks (never more than [`MAX_WALK_BLOCKS`]).
     pub fn with_limit(root: Cid, leaves: Leaves, limit: usize) -> Result<Self, WalkError> {
         let limit = limit.min(MAX_WALK_BLOCKS);
-        let (found, next, asked) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+        let (found, next, asked) = (BoxSet::new(), Vec::new(), BoxSet::new());
         let mut walk = Self { leaves, found, next, asked, limit };
         walk.visit(vec![root])?;
         Ok(walk)
@@ -57,7 +56,7 @@ impl Walk {
     /// Up to `max` blocks to supply that were not named before.
     pub fn wants(&mut self, max: usize) -> Vec<Cid> {
         let wants: Vec<Cid> = std::iter::from_fn(|| self.next.pop()).take(max).collect();
-        self.asked.extend(&wants);
+        self.asked.extend(wants.iter().copied());
         wants
     }
 
@@ -82,11 +81,11 @@ impl Walk {
 
     /// The CIDs found so far, all of them once the walk is done. Inline ones are not among them:
     /// they are no blocks to store.
-    pub fn found(&self) -> &BTreeSet<Cid> {
+    pub fn found(&self) -> &BoxSet<Cid> {
         &self.found
     }
 
-    pub fn into_found(self) -> BTreeSet<Cid> {
+    pub fn into_found(self) -> BoxSet<Cid> {
         self.found
     }
 
@@ -135,13 +134,13 @@ mod tests {
             while !walk.is_done() {
                 let wants = walk.wants(2);
                 assert!(wants.len() <= 2 && !wants.is_empty());
-                assert!(walk.missing().eq(wants.iter().collect::<BTreeSet<_>>()));
+                assert!(walk.missing().eq(wants.iter().collect::<BoxSet<_>>()));
                 for cid in wants {
                     walk.supply(&blocks[&cid]).expect("a node");
                     named.push(cid);
                 }
             }
-            let distinct: BTreeSet<Cid> = named.iter().copied().collect();
+            let distinct: BoxSet<Cid> = named.iter().copied().collect();
             assert_eq!(distinct.len(), named.len());
             assert!(walk.found().iter().eq(blocks.keys()));
             assert_eq!(named.len() < blocks.len(), raw && leaves == Leaves::Skip);

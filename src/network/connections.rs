@@ -1,9 +1,6 @@
 //! What is known of the peers that we are connected with.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, core::ConnectedPoint, identify, swarm::ConnectionId,
@@ -16,7 +13,7 @@ use super::{
     peers::Peers,
     status::{CircuitLimit, PeerInfo},
 };
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::platform::time::Duration;
 
 /// Limits of inbound circuits whose connection is still being set up.
@@ -30,7 +27,7 @@ pub struct Connections {
     /// The source of an inbound circuit and its limit, told before there is a connection.
     inbound_limits: VecDeque<(PeerId, CircuitLimit)>,
     /// What is known of these has changed since it was published.
-    changed: BTreeSet<PeerId>,
+    changed: BoxSet<PeerId>,
 }
 
 #[derive(Debug, Default)]

@@ -1,8 +1,9 @@
 //! Finding and announcing providers through the DHT (the libp2p Kademlia specification, "Content
 //! provider advertisement and discovery"). This peer is a client of it and keeps nothing for others.
 
+use crate::boxmap::BoxSet;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -54,7 +55,7 @@ pub struct Queries {
 #[derive(Debug)]
 struct Search {
     found: mpsc::Sender<PeerId>,
-    seen: BTreeSet<PeerId>,
+    seen: BoxSet<PeerId>,
     limit: usize,
 }
 
@@ -86,7 +87,7 @@ impl EventLoop {
         let (found, providers) = mpsc::channel(limit);
         if reply.send(Ok(Providers(providers))).is_ok() {
             let query = self.swarm.behaviour_mut().kad.get_providers(RecordKey::new(&key));
-            let search = Search { found, seen: BTreeSet::new(), limit };
+            let search = Search { found, seen: BoxSet::new(), limit };
             self.queries.searches.insert(query, search);
         }
     }

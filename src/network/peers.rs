@@ -2,12 +2,13 @@
 //!
 //! A trait, because the relay moves content with the same protocols over a swarm of its own.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use libp2p::{PeerId, StreamProtocol};
 use tokio::sync::watch;
 
 use super::{IncomingStreams, Network, NetworkError, PeerInfo, Stream};
+use crate::boxmap::BoxMap;
 use crate::platform::{BoxFuture, MaybeSend, MaybeSync};
 
 /// Streams to and from peers, and who is connected.
@@ -30,7 +31,7 @@ pub trait PeerStreams: MaybeSend + MaybeSync + 'static {
 }
 
 /// The connected peers.
-pub type Peers = BTreeMap<PeerId, PeerInfo>;
+pub type Peers = BoxMap<PeerId, PeerInfo>;
 
 /// The connected peers and their changes: connected, disconnected, identified, another connection
 /// is the best now, pinged. What it hands out should be dropped soon: while it is held, the next

@@ -1,12 +1,10 @@
 //! From blocks to directories in memory: what is asked for, what was supplied, and the checks that a
 //! foreign node has to pass before anything is made of it.
 
-use std::collections::BTreeSet;
-
 use super::node::{Child, Dir, Flat, Form, Hamt, Link, Seal, base_weight, threshold, weight};
 use super::shard::Shard;
 use super::{DirParams, EntryKind, MAX_ENTRIES, MAX_NEED, NodeError, TreeError};
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::content::block::{Block, Cid};
 use crate::content::dagpb::PbNode;
 use crate::content::hamt::{Place, ShardNode, Stat};
@@ -22,13 +20,13 @@ pub(super) struct Loader<'a> {
     /// Lower bounds of the sizes of sharded directories, learned earlier.
     learned: &'a BoxMap<Cid, u64>,
     missing: Vec<Cid>,
-    asked: BTreeSet<Cid>,
+    asked: BoxSet<Cid>,
     visited: usize,
 }
 
 impl<'a> Loader<'a> {
     pub fn new(params: DirParams, shelf: &'a Shelf, learned: &'a BoxMap<Cid, u64>) -> Self {
-        let (missing, asked) = (Vec::new(), BTreeSet::new());
+        let (missing, asked) = (Vec::new(), BoxSet::new());
         Self { params, shelf, learned, missing, asked, visited: 0 }
     }
 

@@ -1,8 +1,6 @@
 //! From directories in memory to blocks: changed nodes are encoded from the bottom up, each
 //! directory in the form that its size demands, and handed out once.
 
-use std::collections::BTreeSet;
-
 use super::load::Loader;
 use super::node::{
     Child, Dir, Flat, Form, Hamt, Link, Seal, State, base_weight, flat_data, pb_link, threshold,
@@ -10,7 +8,7 @@ use super::node::{
 };
 use super::shard::{Body, Named, Shard, Slot};
 use super::{DirParams, MAX_LEARNED, TreeError};
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::content::block::{Block, Cid, DAG_PB, MAX_BLOCK};
 use crate::content::dagpb::PbNode;
 use crate::content::hamt::{Fanout, Place, Stat, encode_shard};
@@ -330,7 +328,7 @@ impl Seal {
 #[derive(Default)]
 pub(super) struct Handout {
     pub blocks: Vec<Block>,
-    seen: BTreeSet<Cid>,
+    seen: BoxSet<Cid>,
 }
 
 impl Link {

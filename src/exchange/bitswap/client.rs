@@ -24,14 +24,14 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use cid::{Cid, multihash::Multihash};
 use libp2p::PeerId;
 
 use self::{peer::Peer, session::Session};
 use super::message::{Presence, WantEntry, WantKind};
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::{content::block::Block, platform::time::Duration};
 
 pub use peer::PeerStats;
@@ -105,7 +105,7 @@ pub struct Client {
     wants: BoxMap<Hash, Want>,
     actions: VecDeque<Action>,
     /// Peers with something to be told.
-    talking: BTreeSet<PeerId>,
+    talking: BoxSet<PeerId>,
     /// Whose turn it was to ask.
     served: Option<SessionId>,
     /// Something was cancelled: a peer may have room for what others wait for.

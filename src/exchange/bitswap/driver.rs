@@ -10,7 +10,7 @@ mod reader;
 mod writer;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     future::pending,
     pin::Pin,
     sync::{
@@ -35,6 +35,7 @@ use super::{
     server::Server,
     session::{Line, Work, lock},
 };
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::{
     network::{IncomingStreams, PeerStreams, PeersWatch, Stream},
     platform::{
@@ -64,13 +65,13 @@ struct Driver {
     sessions: HashMap<SessionId, Arc<Line>>,
     contacts: HashMap<PeerId, Contact>,
     /// Those that something may have to be written to.
-    talkative: BTreeSet<PeerId>,
+    talkative: BoxSet<PeerId>,
     /// Inbound streams of each peer.
     readers: HashMap<PeerId, (usize, Gate)>,
     gate: Gate,
     /// There are sessions.
     asking: Arc<AtomicBool>,
-    dialling: BTreeSet<PeerId>,
+    dialling: BoxSet<PeerId>,
     to_dial: VecDeque<PeerId>,
     lookups: usize,
     writers: u64,
@@ -94,11 +95,11 @@ impl Driver {
             server: Server::new(),
             sessions: HashMap::new(),
             contacts: HashMap::new(),
-            talkative: BTreeSet::new(),
+            talkative: BoxSet::new(),
             readers: HashMap::new(),
             gate: Gate::new(),
             asking: Arc::default(),
-            dialling: BTreeSet::new(),
+            dialling: BoxSet::new(),
             to_dial: VecDeque::new(),
             lookups: 0,
             writers: 0,
@@ -221,7 +222,7 @@ impl Driver {
                 let client = self.client.stats(peer).unwrap_or_default();
                 (*peer, PeerTraffic { client, ..contact.traffic })
             };
-            let stats: BTreeMap<_, _> = self.contacts.iter().map(of).collect();
+            let stats: BoxMap<_, _> = self.contacts.iter().map(of).collect();
             let _ = caller.send(stats);
         }
     }

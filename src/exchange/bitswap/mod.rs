@@ -12,15 +12,13 @@ pub mod message;
 pub mod server;
 mod session;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, atomic::AtomicBool},
-};
+use std::sync::{Arc, Mutex, atomic::AtomicBool};
 
 use libp2p::{PeerId, StreamProtocol};
 use tokio::sync::{Notify, oneshot};
 
 use self::{client::PeerStats, message::PROTOCOL, session::Line};
+use crate::boxmap::BoxMap;
 use crate::{
     network::{NetworkError, PeerStreams},
     platform::task,
@@ -66,14 +64,14 @@ impl Bitswap {
     }
 
     /// How the connected peers have done.
-    pub async fn stats(&self) -> BTreeMap<PeerId, PeerTraffic> {
+    pub async fn stats(&self) -> BoxMap<PeerId, PeerTraffic> {
         let hub = &self.0.0;
         let (reply, answer) = oneshot::channel();
         {
             let mut callers = session::lock(&hub.stats_callers);
             callers.retain(|caller| !caller.is_closed());
             if hub.is_closed() || callers.len() >= MAX_STATS_CALLERS {
-                return BTreeMap::new();
+                return BoxMap::new();
             }
             callers.push(reply);
         }
@@ -98,7 +96,7 @@ pub struct PeerTraffic {
 struct Hub {
     /// Sessions that the driver has not taken up yet.
     opened: Mutex<Vec<Arc<Line>>>,
-    stats_callers: Mutex<Vec<oneshot::Sender<BTreeMap<PeerId, PeerTraffic>>>>,
+    stats_callers: Mutex<Vec<oneshot::Sender<BoxMap<PeerId, PeerTraffic>>>>,
     /// There is something new here or in a session.
     wake: Notify,
     /// The driver has ended, or is to.

@@ -13,14 +13,14 @@ mod ledger;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use cid::Cid;
 use libp2p::PeerId;
 
 use self::ledger::{Hash, Ledger, Place, Want};
 use super::message::{Message, Presence, RawBlock, WantEntry, WantKind, presence_len};
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::content::block::{Block, MAX_BLOCK};
 
 /// Wants kept of one peer (what Kubo keeps); beyond, the least useful is dropped.
@@ -51,7 +51,7 @@ const LOOKUP_COST: u64 = 256;
 pub struct Server {
     ledgers: BoxMap<PeerId, Ledger>,
     /// Whose wants are being looked up or wait for the block.
-    watched: HashMap<Hash, BTreeSet<PeerId>>,
+    watched: HashMap<Hash, BoxSet<PeerId>>,
     total: usize,
     /// Numbers the wants in the order of their coming.
     numbers: u64,
@@ -260,7 +260,7 @@ impl Server {
     }
 }
 
-fn unwatch(watched: &mut HashMap<Hash, BTreeSet<PeerId>>, peer: PeerId, hash: &Hash) {
+fn unwatch(watched: &mut HashMap<Hash, BoxSet<PeerId>>, peer: PeerId, hash: &Hash) {
     if let Some(peers) = watched.get_mut(hash) {
         peers.remove(&peer);
         if peers.is_empty() {

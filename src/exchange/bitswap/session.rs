@@ -5,7 +5,7 @@
 //! [`MAX_SESSION_BUFFER`] bytes lie unread, no further want is handed to the client.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,7 +19,7 @@ use futures::task::AtomicWaker;
 use libp2p::PeerId;
 
 use super::Handle;
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::content::block::Block;
 
 /// Wants of one session that the driver has not handed on yet; those beyond come back as exhausted.
@@ -90,9 +90,9 @@ impl Session {
     pub fn withdraw(&self, cids: &[Cid]) {
         self.change(|work| {
             // What was handed on before is cancelled before what is wanted from now on.
-            work.cancels.extend(cids);
+            work.cancels.extend(cids.iter().copied());
             if !work.wants.is_empty() {
-                let cids: BTreeSet<&Cid> = cids.iter().collect();
+                let cids: BoxSet<&Cid> = cids.iter().collect();
                 work.wants.retain(|cid| !cids.contains(cid));
             }
         });
@@ -159,7 +159,7 @@ pub(super) struct Work {
     pub dropped: bool,
     pub providers_only: Option<bool>,
     pub providers: BoxMap<PeerId, f64>,
-    pub cancels: BTreeSet<Cid>,
+    pub cancels: BoxSet<Cid>,
     pub wants: Vec<Cid>,
 }
 
@@ -168,7 +168,7 @@ struct News {
     blocks: VecDeque<(Block, PeerId)>,
     /// Of the blocks.
     bytes: usize,
-    exhausted: BTreeSet<Cid>,
+    exhausted: BoxSet<Cid>,
     ended: bool,
 }
 
@@ -197,7 +197,7 @@ impl Line {
     }
 
     pub(super) fn exhausted(&self, cids: &[Cid]) {
-        lock(&self.news).exhausted.extend(cids);
+        lock(&self.news).exhausted.extend(cids.iter().copied());
         self.reader.wake();
     }
 

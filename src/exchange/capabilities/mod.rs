@@ -15,10 +15,7 @@ mod driver;
 pub mod message;
 pub mod told;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{Notify, watch};
@@ -29,6 +26,7 @@ use self::{
     did::did_of,
     told::Told,
 };
+use crate::boxmap::BoxSet;
 use crate::{
     content::block::Cid,
     network::{
@@ -90,7 +88,7 @@ struct Shared {
 struct State {
     own: OwnCapabilities,
     did: Option<String>,
-    content: BTreeSet<Element>,
+    content: BoxSet<Element>,
     sequence: u64,
     announcements: Announcements,
     told: Told,
@@ -111,7 +109,7 @@ impl Capabilities {
         let state = State {
             own,
             did: did_of(&streams.peer_id()),
-            content: BTreeSet::new(),
+            content: BoxSet::new(),
             sequence: first_sequence(),
             announcements: Announcements::default(),
             told: Told::default(),

@@ -1,7 +1,7 @@
 //! Answering: from the store, or from elsewhere for a request that may go on.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     io,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -19,6 +19,7 @@ use super::{
     MAX_FORWARDS, MAX_REQUEST, MAX_TTL, MessageError, PROTOCOL, Request, STALL_TIMEOUT,
     answer_without,
 };
+use crate::boxmap::BoxSet;
 use crate::{
     content::{
         block::{Block, DAG_PB},
@@ -61,7 +62,7 @@ struct Server {
     store: Store,
     forward: Option<Arc<dyn Forward>>,
     /// What is being looked for elsewhere: a request for it that comes round in a circle ends here.
-    passed_on: Mutex<BTreeSet<Cid>>,
+    passed_on: Mutex<BoxSet<Cid>>,
 }
 
 async fn run(mut incoming: IncomingStreams, server: Server) {
@@ -245,7 +246,7 @@ impl Server {
 
 /// A request being passed on; no longer when this is dropped.
 struct Turn<'a> {
-    of: &'a Mutex<BTreeSet<Cid>>,
+    of: &'a Mutex<BoxSet<Cid>>,
     cid: Cid,
 }
 

@@ -17,10 +17,10 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use self::seeder::Seeder;
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::{content::block::MAX_BLOCK, platform::time::Duration};
 
 /// Attempts of a seeder at a chunk.
@@ -93,7 +93,7 @@ pub struct Coordinator {
     seeders: Vec<Seeder>,
     chunks: Vec<Chunk>,
     /// To be given to a seeder; the first ones first.
-    pending: BTreeSet<ChunkId>,
+    pending: BoxSet<ChunkId>,
     pending_bytes: u64,
     /// With a seeder.
     held: BoxMap<ChunkId, Held>,
@@ -141,7 +141,7 @@ impl Coordinator {
         Self {
             seeders: seeders.into_iter().take(MAX_SEEDERS).map(Seeder::new).collect(),
             chunks: Vec::new(),
-            pending: BTreeSet::new(),
+            pending: BoxSet::new(),
             pending_bytes: 0,
             held: BoxMap::new(),
             in_flight: 0,

@@ -1,10 +1,10 @@
 //! Which chunks a file has: its leaves in order, found from the nodes above them. Sans-io: blocks
 //! that are named are supplied, in any order.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::ops::Range;
 
 use super::coordinator::MAX_CHUNKS;
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::content::{
     block::{Block, Cid, DAG_PB, MAX_BLOCK, RAW},
     dagpb::PbNode,
@@ -45,7 +45,7 @@ pub enum OutlineError {
 pub struct Outline {
     root: Cid,
     nodes: BoxMap<Cid, Node>,
-    asked: BTreeSet<Cid>,
+    asked: BoxSet<Cid>,
     /// Named but not handed out yet, with their sizes.
     next: Vec<(Cid, u64)>,
     links: usize,
@@ -71,7 +71,7 @@ struct Child {
 impl Outline {
     pub fn new(root: Cid) -> Self {
         let mut outline =
-            Self { root, nodes: BoxMap::new(), asked: BTreeSet::new(), next: Vec::new(), links: 0 };
+            Self { root, nodes: BoxMap::new(), asked: BoxSet::new(), next: Vec::new(), links: 0 };
         if root.codec() != RAW {
             outline.want(root, USUAL_LEAF);
         }
@@ -245,7 +245,7 @@ mod tests {
                 let (leaves, nodes) = outlined(&blocks, root.cid).expect("a file");
                 assert_eq!(leaves.len(), len.div_ceil(1000), "{len}");
                 if len > 1000 {
-                    let distinct: BTreeSet<Cid> = leaves.iter().map(|leaf| leaf.cid).collect();
+                    let distinct: BoxSet<Cid> = leaves.iter().map(|leaf| leaf.cid).collect();
                     assert_eq!(nodes + distinct.len(), blocks.len(), "only nodes are read");
                     for (i, leaf) in leaves.iter().enumerate() {
                         let start = i as u64 * 1000;

@@ -2,7 +2,6 @@
 //! network, that is whoever is found to have it.
 
 use std::{
-    collections::BTreeSet,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,6 +16,7 @@ use super::{
     reach::reach,
     source::{FetchRequest, Source, SourceEvent, SourceKind, SourceSession},
 };
+use crate::boxmap::BoxSet;
 use crate::{
     exchange::bitswap::{Bitswap, Session, SessionEvent},
     platform::{BoxFuture, BoxStream},
@@ -122,15 +122,15 @@ struct Asking {
     session: Option<Session>,
     /// Peers that a finder names.
     found: Vec<BoxStream<PeerId>>,
-    searched: BTreeSet<Cid>,
+    searched: BoxSet<Cid>,
     waiting: Vec<PeerId>,
     dials: FuturesUnordered<Dial>,
-    tried: BTreeSet<PeerId>,
+    tried: BoxSet<PeerId>,
     /// Those that speak Bitswap.
     providers: Vec<PeerId>,
     connected: usize,
-    wanted: BTreeSet<Cid>,
-    exhausted: BTreeSet<Cid>,
+    wanted: BoxSet<Cid>,
+    exhausted: BoxSet<Cid>,
     said: Vec<String>,
 }
 
@@ -150,14 +150,14 @@ impl Asking {
             finders,
             session: session.ok(),
             found: Vec::new(),
-            searched: BTreeSet::new(),
+            searched: BoxSet::new(),
             waiting: Vec::new(),
             dials: FuturesUnordered::new(),
-            tried: BTreeSet::new(),
+            tried: BoxSet::new(),
             providers: Vec::new(),
             connected: 0,
-            wanted: BTreeSet::new(),
-            exhausted: BTreeSet::new(),
+            wanted: BoxSet::new(),
+            exhausted: BoxSet::new(),
             said: Vec::new(),
         }
     }
@@ -204,7 +204,7 @@ impl Asking {
         self.found.is_empty() && self.dials.is_empty() && self.waiting.is_empty()
     }
 
-    fn missing(&mut self, cids: BTreeSet<Cid>) -> SourceEvent {
+    fn missing(&mut self, cids: BoxSet<Cid>) -> SourceEvent {
         for cid in &cids {
             self.wanted.remove(cid);
             self.exhausted.remove(cid);
@@ -264,7 +264,7 @@ impl Asking {
 
 impl SourceSession for Asking {
     fn want(&mut self, cids: &[Cid]) {
-        self.wanted.extend(cids);
+        self.wanted.extend(cids.iter().copied());
         if let Some(session) = &self.session {
             session.request(cids);
         }

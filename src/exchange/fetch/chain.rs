@@ -7,11 +7,11 @@
 //! [`ChainConfig::patience`]; then the earlier ones are still welcome to answer. The source that
 //! delivered last *leads*: later wants are asked of it alone at first, so that nothing comes twice.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use cid::Cid;
 
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::platform::time::Duration;
 
 /// Blocks wanted at a time; a fetch keeps far below it.
@@ -358,7 +358,7 @@ impl Chain {
         let cancels = step.cancel.into_iter();
         self.steps.extend(cancels.map(|(source, cids)| Step::Cancel { source, cids }));
         // A source may have been closed after the want was written down for it.
-        let open: BTreeSet<SourceId> =
+        let open: BoxSet<SourceId> =
             self.sources.iter().filter(|(_, state)| !state.closed).map(|(id, _)| *id).collect();
         let asks = step.ask.into_iter().filter(|(source, _)| open.contains(source));
         self.steps.extend(asks.map(|(source, cids)| Step::Ask { source, cids }));

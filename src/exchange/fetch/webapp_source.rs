@@ -3,7 +3,6 @@
 //! two of our peers Bitswap moves the bytes.
 
 use std::{
-    collections::BTreeSet,
     pin::pin,
     sync::{Mutex, PoisonError},
 };
@@ -18,6 +17,7 @@ use super::{
     reach::{reach, speaks},
     source::{FetchRequest, Source, SourceEvent, SourceKind, SourceSession},
 };
+use crate::boxmap::BoxSet;
 use crate::{
     error::{Error, Result},
     exchange::{bitswap::message::PROTOCOL as BITSWAP, webapp},
@@ -60,7 +60,7 @@ impl Source for WebappSource {
         };
         let root = request.root;
         Driven::start(move |mailbox, events| async move {
-            let (wanted, kept) = (BTreeSet::new(), Vec::new());
+            let (wanted, kept) = (BoxSet::new(), Vec::new());
             let mut asking = Asking { peers, root, wanted, kept, directory: false, events };
             asking.run(&mailbox).await;
         })
@@ -71,7 +71,7 @@ impl Source for WebappSource {
 struct Asking {
     peers: Peers,
     root: Cid,
-    wanted: BTreeSet<Cid>,
+    wanted: BoxSet<Cid>,
     /// What was fetched; held until the caller holds it.
     kept: Vec<Session>,
     /// The root was fetched and is a directory: what is below it has to be asked for by itself.
@@ -159,7 +159,7 @@ impl Asking {
     }
 }
 
-fn take(wanted: &mut BTreeSet<Cid>, orders: Orders) {
+fn take(wanted: &mut BoxSet<Cid>, orders: Orders) {
     wanted.extend(orders.want);
     for cid in orders.cancel {
         wanted.remove(&cid);

@@ -1,7 +1,7 @@
 //! One fetch from one gateway: which blocks are waited for from the CAR, which are asked for alone.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -16,7 +16,7 @@ use super::{
     raw::{self, Fault},
     url::GatewayUrl,
 };
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::{
     content::block::{Block, RAW},
     exchange::fetch::source::{SourceEvent, SourceSession},
@@ -35,7 +35,7 @@ pub(super) struct Session {
     car: Car,
     ahead: Ahead,
     /// What the CAR may still bring though nobody needs it any more.
-    skip: BTreeSet<Cid>,
+    skip: BoxSet<Cid>,
     /// Until when no single block is asked for, because the gateway said so.
     pause: Option<Pin<Box<Sleep>>>,
     /// Requests that failed since one was answered.
@@ -86,7 +86,7 @@ impl Session {
             // Of a single block, a CAR is no shorter way.
             car: if root.codec() == RAW { Car::Over } else { Car::Possible },
             ahead: Ahead::default(),
-            skip: BTreeSet::new(),
+            skip: BoxSet::new(),
             pause: None,
             failures: 0,
             events: VecDeque::new(),

@@ -1,7 +1,7 @@
 //! One fetch: what it wants, and what it knows of the peers.
 
-use crate::boxmap::BoxMap;
-use std::collections::{BTreeSet, VecDeque};
+use crate::boxmap::{BoxMap, BoxSet};
+use std::collections::VecDeque;
 
 use libp2p::PeerId;
 
@@ -14,7 +14,7 @@ const MAX_STALE: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Session {
-    pub wanted: BTreeSet<Hash>,
+    pub wanted: BoxSet<Hash>,
     /// Wants that nobody was asked for; may name some that are no longer wanted.
     pub queue: VecDeque<Hash>,
     pub peers: BoxMap<PeerId, Role>,
@@ -44,7 +44,7 @@ pub(super) struct Role {
 impl Default for Session {
     fn default() -> Self {
         Self {
-            wanted: BTreeSet::new(),
+            wanted: BoxSet::new(),
             queue: VecDeque::new(),
             peers: BoxMap::new(),
             providers_only: false,
@@ -130,7 +130,7 @@ impl Session {
     /// Takes what is wanted no more out of the queue when it has become much.
     pub fn tidy(&mut self) {
         if self.queue.len() > 2 * self.wanted.len() + MAX_STALE {
-            let (wanted, mut seen) = (&self.wanted, BTreeSet::new());
+            let (wanted, mut seen) = (&self.wanted, BoxSet::new());
             self.queue.retain(|hash| wanted.contains(hash) && seen.insert(*hash));
         }
     }

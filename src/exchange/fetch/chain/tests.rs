@@ -1,10 +1,9 @@
 //! The rules one by one, then all of them against random sources, from a seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::content::block::{RAW, cid_of, sha256};
-use std::collections::BTreeMap;
 
 const CONFIG: ChainConfig = ChainConfig {
     patience: Duration::from_secs(3),
