@@ -1,5 +1,6 @@
 //! Getting content from other peers: pure cores, and thin drivers over the network.
 
+pub mod answers;
 pub mod bitswap;
 pub mod capabilities;
 pub mod cas;

@@ -1,34 +1,29 @@
 //! Answering peers: the whole tree to whom asks, and every file or directory that is stored here.
 
-use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
-    io,
-};
+use std::{collections::BTreeMap, io};
 
 use bytes::Bytes;
-use futures::{
-    AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _, stream::FuturesUnordered,
-};
-use libp2p::{PeerId, StreamProtocol};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use libp2p::StreamProtocol;
 
 use super::{Content, TreeHandle, read};
 use crate::{
     content::block::{Block, Cid},
     error::Error,
-    exchange::webapp::{
-        FileEncoder, PROTOCOL, Request, RequestDecoder, STALL_TIMEOUT, WireError, encode_directory,
-        encode_failure,
+    exchange::{
+        answers::{AnswerLimits, answer_each},
+        webapp::{
+            FileEncoder, PROTOCOL, Request, RequestDecoder, STALL_TIMEOUT, WireError,
+            encode_directory, encode_failure,
+        },
     },
     network::{Network, NetworkError, Stream},
     platform::{task, time},
     store::Store,
 };
 
-/// Requests answered at a time; more wait in the network's queue, which has a bound of its own.
-const MAX_ANSWERS: usize = 64;
-/// Of these, those of one peer, so that it cannot keep the others out. Our own side asks for less at
-/// a time.
-const MAX_ANSWERS_PER_PEER: usize = 32;
+/// Requests answered at a time. Our own side asks one peer for less.
+const LIMITS: AnswerLimits = AnswerLimits { all: 64, per_peer: 32 };
 /// Bytes of a request read at a time.
 const REQUEST_READ: usize = 1024;
 
@@ -38,42 +33,15 @@ pub(super) async fn serve(
     store: Store,
     tree: TreeHandle,
 ) -> Result<(), NetworkError> {
-    let mut incoming = network.accept(StreamProtocol::new(PROTOCOL)).await?;
-    task::spawn(async move {
-        let mut answers = FuturesUnordered::new();
-        let mut running: HashMap<PeerId, usize> = HashMap::new();
-        loop {
-            let may_accept = answers.len() < MAX_ANSWERS;
-            let next = async {
-                if may_accept { incoming.next().await } else { std::future::pending().await }
-            };
-            futures::select_biased! {
-                peer = answers.select_next_some() => {
-                    if let Entry::Occupied(mut count) = running.entry(peer) {
-                        *count.get_mut() -= 1;
-                        if *count.get() == 0 {
-                            count.remove();
-                        }
-                    }
-                }
-                stream = next.fuse() => {
-                    let Some((peer, stream)) = stream else { break };
-                    let count = running.entry(peer).or_default();
-                    if *count >= MAX_ANSWERS_PER_PEER {
-                        continue; // dropping the stream resets it
-                    }
-                    *count += 1;
-                    let (store, tree) = (&store, &tree);
-                    answers.push(async move {
-                        if let Err(error) = answer(stream, store, tree).await {
-                            tracing::debug!(%peer, %error, "a request for files was not answered");
-                        }
-                        peer
-                    });
-                }
+    let incoming = network.accept(StreamProtocol::new(PROTOCOL)).await?;
+    task::spawn(answer_each(incoming, LIMITS, move |peer, stream| {
+        let (store, tree) = (store.clone(), tree.clone());
+        Box::pin(async move {
+            if let Err(error) = answer(stream, &store, &tree).await {
+                tracing::debug!(%peer, %error, "a request for files was not answered");
             }
-        }
-    });
+        })
+    }));
     Ok(())
 }
 

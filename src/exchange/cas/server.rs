@@ -1,7 +1,6 @@
 //! Answering: from the store, or from elsewhere for a request that may go on.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
     io,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -9,9 +8,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
 use cid::Cid;
-use futures::{
-    AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _, stream::FuturesUnordered,
-};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::{PeerId, StreamProtocol};
 
 use super::{
@@ -26,7 +23,8 @@ use crate::{
         read::{ReadError, ReadStep, Reader},
         walk::{Leaves, Walk},
     },
-    network::{IncomingStreams, NetworkError, Stream, peers::PeerStreams},
+    exchange::answers::{AnswerLimits, answer_each},
+    network::{NetworkError, Stream, peers::PeerStreams},
     platform::{BoxFuture, MaybeSend, MaybeSync, task, time},
     store::{Store, StoreError},
 };
@@ -54,7 +52,16 @@ pub async fn serve(
     forward: Option<Arc<dyn Forward>>,
 ) -> Result<(), NetworkError> {
     let incoming = streams.accept(StreamProtocol::new(PROTOCOL)).await?;
-    task::spawn(run(incoming, Server { store, forward, passed_on: Mutex::default() }));
+    let server = Arc::new(Server { store, forward, passed_on: Mutex::default() });
+    let limits = AnswerLimits { all: MAX_ANSWERS, per_peer: MAX_ANSWERS_PER_PEER };
+    task::spawn(answer_each(incoming, limits, move |peer, stream| {
+        let server = server.clone();
+        Box::pin(async move {
+            if let Err(error) = server.answer(peer, stream).await {
+                tracing::debug!(%peer, %error, "a request for content was not answered");
+            }
+        })
+    }));
     Ok(())
 }
 
@@ -63,41 +70,6 @@ struct Server {
     forward: Option<Arc<dyn Forward>>,
     /// What is being looked for elsewhere: a request for it that comes round in a circle ends here.
     passed_on: Mutex<BoxSet<Cid>>,
-}
-
-async fn run(mut incoming: IncomingStreams, server: Server) {
-    let mut answers = FuturesUnordered::new();
-    let mut running: HashMap<PeerId, usize> = HashMap::new();
-    loop {
-        let may_accept = answers.len() < MAX_ANSWERS;
-        let next =
-            async { if may_accept { incoming.next().await } else { std::future::pending().await } };
-        futures::select_biased! {
-            peer = answers.select_next_some() => {
-                if let Entry::Occupied(mut count) = running.entry(peer) {
-                    *count.get_mut() -= 1;
-                    if *count.get() == 0 {
-                        count.remove();
-                    }
-                }
-            }
-            stream = next.fuse() => {
-                let Some((peer, stream)) = stream else { break };
-                let count = running.entry(peer).or_default();
-                if *count >= MAX_ANSWERS_PER_PEER {
-                    continue; // dropping the stream resets it
-                }
-                *count += 1;
-                let server = &server;
-                answers.push(async move {
-                    if let Err(error) = server.answer(peer, stream).await {
-                        tracing::debug!(%peer, %error, "a request for content was not answered");
-                    }
-                    peer
-                });
-            }
-        }
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
