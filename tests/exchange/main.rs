@@ -191,6 +191,25 @@ async fn a_reader_that_does_not_read_bounds_what_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn providers_that_cannot_be_asked_are_not_awaited() {
+    let (me, mute) =
+        (Node::listening().await, node::network(Vec::new(), &["/ip4/127.0.0.1/tcp/0"]).await);
+    let address = mute.status().current().listen_addresses.first().cloned().expect("it listens");
+    me.network.dial(address).await.expect("connects");
+    for provider in [mute.peer_id(), me.network.peer_id()] {
+        let mut session = me.bitswap.session().expect("opens");
+        session.providers_only(true);
+        session.add_provider(provider, 1.0);
+        let cid = node::cid_of(&noise(10, 1));
+        session.want(vec![cid]).await;
+        let event = time::timeout(PATIENCE, session.next()).await.expect("soon");
+        let nobody = matches!(&event, Some(SessionEvent::Exhausted { cids }) if *cids == [cid]);
+        assert!(nobody, "{event:?}");
+    }
+    tokio::join!(me.close(), mute.close());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_with_the_network() {
     let a = Node::listening().await;
     let mut session = a.session(&[]);

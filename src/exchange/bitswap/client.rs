@@ -9,8 +9,9 @@
 //!
 //! How much is asked of a holder at a time follows from what it delivers: about two seconds of its
 //! rate, at most [`ClientConfig::window`]. A block whose peer declines it, goes away or delivers
-//! nothing for [`ClientConfig::patience`] is asked of the next. When nothing is left to ask for, an
-//! idle fast peer takes over what a slow one still owes.
+//! nothing for [`ClientConfig::patience`] is asked of the next; the silent peer is asked once more
+//! before its silence counts as a no. When nothing is left to ask for, an idle fast peer takes over
+//! what a slow one still owes.
 //!
 //! Blocks match by multihash: a peer may answer with another CID version or codec.
 
@@ -54,7 +55,8 @@ pub struct ClientConfig {
     pub window: u64,
     /// Most blocks asked of one peer at a time; below the 1024 that Kubo keeps.
     pub max_asked: usize,
-    /// A peer that owes blocks or answers and sends nothing for this long is passed over.
+    /// A peer that owes blocks and sends nothing for this long is passed over; one that owes answers
+    /// only, later.
     pub patience: Duration,
     /// Blocks in a row that a peer declines before a session leaves it alone.
     pub max_declined: u32,

@@ -184,10 +184,9 @@ impl Driver {
         let gone = |peer: &&PeerId| !peers.contains_key(*peer);
         let gone: Vec<PeerId> = self.contacts.keys().filter(gone).copied().collect();
         for peer in gone {
-            // The writer ends when its queue does.
-            if self.contacts.remove(&peer).is_some_and(|contact| contact.told) {
-                self.client.disconnected(peer, now);
-            }
+            // The writer ends when its queue does. A session may wait for one that never was told of.
+            self.contacts.remove(&peer);
+            self.client.disconnected(peer, now);
             self.server.disconnected(peer);
         }
     }
@@ -199,10 +198,10 @@ impl Driver {
         if may && !contact.told {
             contact.retry_at = None;
             self.client.connected(peer, now);
-        } else if !may && contact.told {
+        } else if !may && (contact.told || (contact.refuses() && !contact.written_off)) {
             self.client.disconnected(peer, now);
         }
-        contact.told = may;
+        (contact.told, contact.written_off) = (may, contact.refuses());
     }
 
     /// What the sessions have left.
@@ -238,8 +237,13 @@ impl Driver {
         }
         for (peer, score) in work.providers {
             self.client.add_provider(id, peer, score, now);
-            if !self.contacts.contains_key(&peer) {
-                self.dial(peer);
+            let comes = match self.contacts.get(&peer) {
+                Some(contact) => !contact.refuses(),
+                None => self.dial(peer),
+            };
+            if !comes {
+                // Or the session would wait for it.
+                self.client.disconnected(peer, now);
             }
         }
         if !work.cancels.is_empty() {
@@ -254,11 +258,16 @@ impl Driver {
         }
     }
 
-    fn dial(&mut self, peer: PeerId) {
-        let known = self.dialling.contains(&peer) || self.to_dial.contains(&peer);
-        if !known && self.to_dial.len() < MAX_QUEUED_DIALS && peer != self.streams.peer_id() {
+    /// Whether it is being dialled now.
+    fn dial(&mut self, peer: PeerId) -> bool {
+        if self.dialling.contains(&peer) || self.to_dial.contains(&peer) {
+            return true;
+        }
+        let may = self.to_dial.len() < MAX_QUEUED_DIALS && peer != self.streams.peer_id();
+        if may {
             self.to_dial.push_back(peer);
         }
+        may
     }
 
     /// Does what the client and the server have decided.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use libp2p::PeerId;
 
-use super::{Action, Client, Hash, SessionId, WantKind, entry};
+use super::{Action, Client, Hash, SessionId, WantKind, entry, session::Session};
 use crate::platform::time::Duration;
 
 /// Blocks at the start of a session that all peers hear of.
@@ -153,7 +153,17 @@ impl Client {
             want.waiters.iter().filter_map(|waiter| self.sessions.get(&waiter.session));
         let asked =
             |peer: &PeerId| self.peers.get(peer).is_some_and(|peer| peer.asked.contains_key(hash));
-        sessions.any(|session| session.awaits()) || want.told.iter().any(asked)
+        if want.told.iter().any(asked) {
+            return true;
+        }
+        let resting = self.peers.iter().filter(|(peer, known)| {
+            known.may_come_back() && !want.declined.contains(&(**peer, None))
+        });
+        let resting: Vec<&PeerId> = resting.map(|(peer, _)| peer).collect();
+        let comes_back = |session: &Session| {
+            resting.iter().any(|peer| session.admits(peer, self.config.max_declined))
+        };
+        sessions.any(|session| session.awaits() || comes_back(session))
     }
 
     pub(super) fn tell(&mut self, peer: PeerId, hash: Hash, kind: WantKind, now: Duration) {

@@ -8,6 +8,11 @@ use crate::platform::time::Duration;
 const FIRST_ASKED: usize = 16;
 /// How much of its rate is asked of a peer ahead.
 const AHEAD: Duration = Duration::from_secs(2);
+/// A question may stay open for so many times the patience: nobody waits for its answer alone, and a
+/// busy peer looks up what it was asked after what it owes to others.
+const QUESTION_PATIENCE: u32 = 3;
+/// Silences in a row after which a peer is taken not to have what it was asked for.
+const MAX_SILENCES: u32 = 2;
 /// A silent peer is left alone for this long, and longer each time.
 const FIRST_REST: Duration = Duration::from_secs(5);
 /// The longest that it is left alone.
@@ -75,6 +80,8 @@ pub(super) struct Peer {
     counted: u64,
     rest: Option<Duration>,
     next_rest: Duration,
+    /// In a row; promises between them do not count.
+    silences: u32,
     asks: u64,
     /// How many blocks it may have sent before the next is a breach.
     may_send: u64,
@@ -107,6 +114,7 @@ impl Peer {
             counted: 0,
             rest: None,
             next_rest: FIRST_REST,
+            silences: 0,
             asks: 0,
             may_send: MAX_UNASKED,
             next_overtaken: OVERTAKEN_EVERY,
@@ -132,11 +140,10 @@ impl Peer {
 
     pub fn ask(&mut self, hash: Hash, kind: WantKind, now: Duration) {
         if self.asked.is_empty() {
-            self.heard = now;
             (self.measured, self.counted) = (Some(now), 0);
         }
         if self.asked.is_empty() || (self.owed == 0 && kind == WantKind::Block) {
-            (self.progressed, self.judged) = (now, now);
+            (self.heard, self.progressed, self.judged) = (now, now, now);
         }
         self.asks += 1;
         self.may_send += 1;
@@ -228,8 +235,7 @@ impl Peer {
 
     /// Takes wanted blocks into its rate, and lets it owe more. Says whether it was left alone.
     pub fn delivered(&mut self, bytes: u64, blocks: usize, now: Duration) -> bool {
-        self.next_rest = FIRST_REST;
-        self.stalls = 0;
+        (self.next_rest, self.silences, self.stalls) = (FIRST_REST, 0, 0);
         self.allowance = self.allowance.saturating_add(2 * blocks);
         let rested = self.rest.take().is_some();
         let Some(since) = self.measured else { return rested };
@@ -284,6 +290,7 @@ impl Peer {
 
     /// When it has been silent for too long, if nothing comes.
     pub fn due(&self, patience: Duration) -> Option<Duration> {
+        let patience = if self.owed == 0 { patience * QUESTION_PATIENCE } else { patience };
         let silent = self.heard.saturating_add(patience);
         let trickles = self.progressed.saturating_add(MAX_TRICKLE);
         (!self.asked.is_empty()).then(|| silent.min(trickles))
@@ -293,10 +300,18 @@ impl Peer {
     pub fn timed_out(&mut self, now: Duration) -> Duration {
         let until = now.saturating_add(self.next_rest);
         self.stats.timeouts += 1;
+        let trickled = now >= self.progressed.saturating_add(MAX_TRICKLE);
+        let more = if self.owed == 0 || trickled { MAX_SILENCES } else { 1 };
+        self.silences = self.silences.saturating_add(more);
         self.rest = Some(until);
         self.next_rest = (self.next_rest * 2).min(MAX_REST);
         self.allowance = 2;
         until
+    }
+
+    /// Whether it rests now, but may just have been busy.
+    pub fn may_come_back(&self) -> bool {
+        self.breaches < MAX_BREACHES && self.rest.is_some() && self.silences < MAX_SILENCES
     }
 
     pub fn rests_until(&self) -> Option<Duration> {

@@ -177,7 +177,7 @@ fn what_a_peer_owed_when_it_left_is_asked_of_another_in_order() {
 
 #[test]
 fn silence_moves_wants_on_and_the_peer_rests() {
-    let mut client = client(1);
+    let mut client = client(2);
     let id = session(&mut client, &[A]);
     client.want(id, &cids(0..2), at(0)).unwrap();
     drain(&mut client);
@@ -185,16 +185,50 @@ fn silence_moves_wants_on_and_the_peer_rests() {
     assert_eq!(drain(&mut client), Done::default());
     client.tick(at(5000));
     let done = drain(&mut client);
-    assert_eq!(done.exhausted, [(0, 0), (0, 1)]);
-    assert_eq!(done.cancelled.len(), 2);
+    assert!(done.cancelled.contains(&(A, 0)) && done.cancelled.contains(&(A, 1)), "{done:?}");
     assert_eq!(client.stats(&peer_id(A)).unwrap().timeouts, 1);
-    // It is tried again after its rest, which is longer each time, and not told of again.
-    assert_eq!(client.deadline(), Some(at(10_000)));
+    // It is tried again after its rest, which is longer each time.
+    assert_eq!(client.peers[&peer_id(A)].rests_until(), Some(at(10_000)));
     client.tick(at(10_000));
     assert_eq!(drain(&mut client).asked, [(A, 0), (A, 1)]);
     client.tick(at(15_000));
-    assert_eq!(drain(&mut client).exhausted, []);
-    assert_eq!(client.deadline(), Some(at(25_000)));
+    assert_eq!(client.peers[&peer_id(A)].rests_until(), Some(at(25_000)));
+}
+
+#[test]
+fn silence_is_a_no_only_when_the_peer_was_asked_twice() {
+    let mut client = client(1);
+    let id = session(&mut client, &[A]);
+    client.want(id, &cids(0..1), at(0)).unwrap();
+    client.tick(at(5000));
+    assert_eq!(drain(&mut client).exhausted, [], "it may be busy");
+    client.want(id, &cids(1..2), at(6000)).unwrap();
+    assert_eq!(drain(&mut client).exhausted, [], "nor for what it was not asked yet");
+    client.tick(at(10_000));
+    assert_eq!(drain(&mut client).asked, [(A, 0), (A, 1)]);
+    client.tick(at(15_000));
+    assert_eq!(drain(&mut client).exhausted, [(0, 0), (0, 1)]);
+    client.tick(at(25_000));
+    client.tick(at(30_000));
+    assert_eq!(drain(&mut client).exhausted, [], "told once");
+    client.want(id, &cids(2..3), at(31_000)).unwrap();
+    assert_eq!(
+        drain(&mut client).exhausted,
+        [(0, 2)],
+        "a peer that is always silent is not awaited"
+    );
+}
+
+#[test]
+fn a_question_may_take_longer_than_a_block() {
+    let mut client = client(1);
+    let id = client.open();
+    client.want(id, &cids(0..1), at(0)).unwrap();
+    assert_eq!(drain(&mut client).announced, [(A, 0)]);
+    client.tick(at(14_999));
+    assert_eq!(drain(&mut client), Done::default());
+    // Nobody waits for the block alone: the question has cost nothing but its time.
+    assert_eq!(say(&mut client, A, 0, Presence::Have, at(14_999)).asked, [(A, 0)]);
 }
 
 #[test]

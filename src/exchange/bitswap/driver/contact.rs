@@ -28,6 +28,8 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Contact {
     /// The client was told that it is connected.
     pub told: bool,
+    /// The client was told that it does not come.
+    pub written_off: bool,
     /// It took a stream of ours, or opened one.
     pub proven: bool,
     /// Only a circuit leads to it that may carry little.
@@ -68,6 +70,11 @@ impl Contact {
             self.speaks = speaks;
             self.proven &= speaks != Some(false);
         }
+    }
+
+    /// Whether it will not be asked on this connection, as things stand.
+    pub(super) fn refuses(&self) -> bool {
+        self.limited || self.speaks == Some(false)
     }
 
     /// Whether it may be asked for blocks.
