@@ -13,7 +13,7 @@ use futures::{
     future::{Shared, WeakShared},
 };
 use libp2p::PeerId;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     GetOptions, Peer, ProgressSink,
@@ -37,8 +37,9 @@ use crate::{
 
 /// CIDs that callers wait for at a time.
 const MAX_FLIGHTS: usize = 4096;
-/// Of these, those being transferred; the others wait their turn. Below what a peer answers at a time.
-const MAX_TRANSFERS: usize = 16;
+/// Of these, those being transferred; the others wait their turn, or for the disk. Not above what a
+/// peer answers at a time.
+const MAX_TRANSFERS: usize = 32;
 
 /// Most pieces of one file that is got whole: as many as there may be blocks. A few small blocks can
 /// stand for exabytes, by naming each other again and again.
@@ -119,11 +120,11 @@ pub(super) async fn get(
         let flying = peer.clone();
         let (flight, joined) =
             peer.inner.flights.contents.join(cid, progress.as_ref(), |progress| async move {
-                let transfers = &flying.inner.flights.transfers;
-                let _turn = transfers.acquire().await.map_err(|_| Error::Closed)?;
+                let transfers = flying.inner.flights.transfers.clone();
+                let turn = transfers.acquire_owned().await.map_err(|_| Error::Closed)?;
                 request.timeout =
                     request.timeout.map(|after| after.saturating_sub(started.elapsed()));
-                whole(&flying, request, absent, progress).await
+                whole(&flying, request, absent, progress, turn).await
             })?;
         match flight.await {
             // Somebody else's flight did not ask the peer that this caller names, or had less time.
@@ -135,12 +136,14 @@ pub(super) async fn get(
     }
 }
 
-/// `absent`: the root's block is known not to be here.
+/// `absent`: the root's block is known not to be here. `turn` ends with the transfer: many small files
+/// that wait to be written are written together.
 async fn whole(
     peer: &Peer,
     request: FetchRequest,
     absent: bool,
     progress: Listeners,
+    turn: OwnedSemaphorePermit,
 ) -> Result<Content> {
     let cid = request.root;
     let mut incoming = Incoming::start(peer, request, OnFull::Fail, Arc::new(progress)).await?;
@@ -152,7 +155,7 @@ async fn whole(
         return Ok(Content::Directory(incoming.entries().await?));
     }
     let mut reading = Reading::new(incoming, None)?;
-    let outcome = read_whole(cid, &mut reading).await;
+    let outcome = read_whole(cid, &mut reading, turn).await;
     if outcome.is_err() {
         // What has come is not fetched again. The reason for the failure is what counts.
         let _ = reading.incoming().keep().await;
@@ -160,7 +163,11 @@ async fn whole(
     outcome
 }
 
-async fn read_whole(cid: Cid, reading: &mut Reading) -> Result<Content> {
+async fn read_whole(
+    cid: Cid,
+    reading: &mut Reading,
+    turn: OwnedSemaphorePermit,
+) -> Result<Content> {
     let head = reading.head().await?;
     let size = reading.size().unwrap_or_default();
     let mut pieces = 0;
@@ -172,6 +179,7 @@ async fn read_whole(cid: Cid, reading: &mut Reading) -> Result<Content> {
         let reason = format!("its {size} bytes stand in more than {MAX_PIECES} pieces");
         return Err(Error::TooLarge { what: cid.to_string(), reason });
     }
+    drop(turn);
     reading.incoming().finish().await?;
     Ok(Content::File(FileInfo { cid, size, mime_type: mime::sniff(&head).to_owned() }))
 }

@@ -91,8 +91,16 @@ impl Store {
     }
 
     pub async fn root(&self, name: &str) -> Result<Option<Cid>, StoreError> {
-        let name = Bytes::copy_from_slice(name.as_bytes());
-        Ok(self.read_roots(vec![name]).await?.into_iter().next().flatten())
+        Ok(self.root_many(&[name]).await?.into_iter().next().flatten())
+    }
+
+    /// Each of the roots `names`, in their order, in one transaction.
+    pub async fn root_many(
+        &self,
+        names: &[impl AsRef<str>],
+    ) -> Result<Vec<Option<Cid>>, StoreError> {
+        let name = |name: &_| Bytes::copy_from_slice(AsRef::<str>::as_ref(name).as_bytes());
+        self.read_roots(names.iter().map(name).collect()).await
     }
 
     /// The roots whose names start with `prefix`, by name.

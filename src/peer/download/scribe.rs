@@ -5,7 +5,6 @@ use std::sync::Weak;
 use futures::{
     StreamExt as _,
     channel::{mpsc, oneshot},
-    future::try_join_all,
 };
 
 use super::{Part, Shared, lock, name_of, parts_of};
@@ -80,11 +79,8 @@ impl Shared {
         let roots: Vec<Cid> = batch.iter().map(|whole| whole.root).collect();
         let (sessions, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|whole| (whole.session, whole.reply)).unzip();
-        let changes = try_join_all(roots.iter().map(|root| self.changes(*root))).await;
-        let outcome = match changes {
-            Ok(changes) => {
-                self.store.commit(sessions, changes.into_iter().flatten().collect()).await
-            }
+        let outcome = match self.changes(&roots).await {
+            Ok(changes) => self.store.commit(sessions, changes).await,
             Err(error) => Err(error),
         };
         if outcome.is_ok() {
@@ -98,12 +94,20 @@ impl Shared {
         }
     }
 
-    async fn changes(&self, root: Cid) -> Result<Vec<RootChange>, StoreError> {
-        let name = name_of(&root);
-        let expected = self.store.root(&name).await?;
-        let mut changes = vec![RootChange { name, expected, new: Some(root) }];
-        let partial = lock(&self.partial).contains(&root);
-        if partial {
+    async fn changes(&self, roots: &[Cid]) -> Result<Vec<RootChange>, StoreError> {
+        let names: Vec<String> = roots.iter().map(name_of).collect();
+        let expected = self.store.root_many(&names).await?;
+        let change = |((root, name), expected): ((&Cid, _), _)| RootChange {
+            name,
+            expected,
+            new: Some(*root),
+        };
+        let mut changes: Vec<_> = roots.iter().zip(names).zip(expected).map(change).collect();
+        let partial: Vec<Cid> = {
+            let partial = lock(&self.partial);
+            roots.iter().filter(|root| partial.contains(root)).copied().collect()
+        };
+        for root in partial {
             let parts = self.store.roots(&parts_of(&root)).await?.into_iter();
             let drop = |(name, cid)| RootChange { name, expected: Some(cid), new: None };
             changes.extend(parts.map(drop));
