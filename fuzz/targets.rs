@@ -25,7 +25,8 @@ use tabpeer::{
         routing::records,
         webapp::{ContentDecoder, FileListDecoder, Rebuild, RequestDecoder},
     },
-    network::{address::Dialer, relay_record::RelayRecord},
+    network::relay_record::RelayRecord,
+    platform::Dialer,
 };
 
 pub type Target = fn(&[u8]) -> bool;

@@ -306,3 +306,6 @@ impl<K: Ord> Extend<K> for BoxSet<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use tabpeer::{
         gateway::GatewayUrl,
         routing::{MAX_ANSWER, MAX_PROVIDERS, providers},
     },
-    network::address::Dialer,
+    platform::Dialer,
 };
 use tokio::io::AsyncWriteExt as _;
 

@@ -6,9 +6,10 @@ use std::collections::{HashMap, VecDeque};
 use libp2p::{Multiaddr, PeerId};
 
 use super::{
-    address::{self, Dialer},
+    address,
     config::{MAX_ADDRESSES_PER_PEER, MAX_KNOWN_PEERS},
 };
+use crate::platform::Dialer;
 
 #[derive(Debug)]
 pub struct AddressBook {

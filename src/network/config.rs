@@ -4,12 +4,8 @@ use std::{fmt, str::FromStr};
 
 use libp2p::{Multiaddr, identity::Keypair};
 
-use super::{
-    address::{self, Dialer},
-    error::NetworkError,
-    relay_keeper::RelayTarget,
-};
-use crate::platform::time::Duration;
+use super::{address, error::NetworkError, relay_keeper::RelayTarget};
+use crate::platform::{Carrier, Dialer, time::Duration};
 
 /// How long a peer is looked for, all its addresses together.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -42,8 +38,6 @@ pub const MAX_CONNECTIONS_PER_PEER: u32 = 4;
 pub const MAX_PENDING_INBOUND: u32 = 64;
 /// Connections that we are opening.
 pub const MAX_PENDING_OUTBOUND: u32 = 64;
-/// Streams of one connection, of all protocols. Each may hold 256 KiB that nobody has read.
-pub const MAX_STREAMS_PER_CONNECTION: usize = 256;
 /// Streams of one connection that are still agreeing on a protocol.
 pub const MAX_NEGOTIATING_STREAMS: usize = 64;
 /// Streams that one peer may have open with us for protocols given to `accept`.
@@ -131,7 +125,7 @@ impl RelaySpec {
     pub(super) fn target(&self, dialer: Dialer) -> RelayTarget {
         match self {
             Self::Url(url) => RelayTarget::Record { url: url.clone() },
-            Self::Address(address) if address::carrier(address).is_none() => {
+            Self::Address(address) if Carrier::of(address).is_none() => {
                 RelayTarget::Unusable { reason: format!("{address} is of no transport we have") }
             }
             Self::Address(address) if dialer.rank(address).is_none() => {

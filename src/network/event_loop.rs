@@ -9,7 +9,6 @@ use libp2p::{Multiaddr, PeerId, Swarm, core::transport::ListenerId, relay, swarm
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    address::Dialer,
     address_book::AddressBook,
     behaviour::Behaviour,
     command::Command,
@@ -26,7 +25,7 @@ use super::{
     wanted::{DialReply, Waiter, Wanted},
 };
 use crate::platform::{
-    self,
+    self, Dialer,
     task::JoinSet,
     time::{self, Duration, Instant},
     transport,

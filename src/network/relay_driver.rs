@@ -10,7 +10,7 @@ use libp2p::{
 use tokio::sync::oneshot;
 
 use super::{
-    address::{self, Dialer},
+    address,
     config::PROBE_TIMEOUT,
     error::NetworkError,
     event_loop::{EventLoop, Purpose},
@@ -19,7 +19,7 @@ use super::{
     streams::Stream,
 };
 use crate::platform::{
-    self,
+    self, Dialer,
     time::{self, Duration},
 };
 

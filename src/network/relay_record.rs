@@ -12,7 +12,8 @@ use libp2p::{
 };
 use serde_json::{Map, Value};
 
-use super::address::{self, Dialer};
+use super::address;
+use crate::platform::{Carrier, Dialer};
 
 /// Where a relay serves its record.
 pub const RECORD_PATH: &str = "/.well-known/tabpeer.json";
@@ -107,7 +108,7 @@ impl RelayRecord {
 
     /// The addresses that can be dialled from here, best first.
     pub fn usable_addresses(&self, dialer: Dialer) -> Vec<Multiaddr> {
-        let direct = self.addresses.iter().filter(|a| address::carrier(a).is_some()).cloned();
+        let direct = self.addresses.iter().filter(|a| Carrier::of(a).is_some()).cloned();
         dialer.usable(direct, MAX_RECORD_ADDRESSES)
     }
 }
@@ -269,10 +270,7 @@ mod tests {
         assert_eq!(record.features, ["routing"]);
         let browser = Dialer::Browser { https: false, webtransport: true };
         let usable = record.usable_addresses(browser);
-        assert_eq!(
-            usable.first().map(address::carrier),
-            Some(Some(address::Carrier::WebTransport))
-        );
+        assert_eq!(usable.first().map(Carrier::of), Some(Some(Carrier::WebTransport)));
         assert_eq!(usable.len(), 2);
     }
 

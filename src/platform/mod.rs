@@ -11,6 +11,7 @@ use native as imp;
 #[cfg(target_family = "wasm")]
 use web as imp;
 
+pub mod carrier;
 pub mod database;
 pub mod http;
 pub mod memory;
@@ -39,9 +40,10 @@ pub struct LockError {
     pub name: String,
     pub reason: String,
 }
+/// Which transports there are here.
+pub use carrier::{Carrier, Dialer};
 /// HTTP GET, whole and bounded or as a stream.
 pub use http::{http_get, http_stream};
-/// Which transports there are here.
 pub use imp::dialer;
 /// How the swarm runs its tasks here.
 pub use imp::swarm_config;

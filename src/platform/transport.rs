@@ -23,11 +23,10 @@ use libp2p::{
     noise, relay,
 };
 
-use super::{imp, time::Duration, yamux};
-use crate::network::{
-    address::{self, Carrier},
-    config::MAX_STREAMS_PER_CONNECTION,
-};
+use super::{Carrier, imp, time::Duration, yamux};
+
+/// Streams of one connection, of all protocols. Each may hold 256 KiB that nobody has read.
+const MAX_STREAMS_PER_CONNECTION: usize = 256;
 
 /// A transport that ends in an authenticated peer and a multiplexer.
 pub type PeerTransport = Boxed<(PeerId, StreamMuxerBox)>;
@@ -88,7 +87,7 @@ impl<T> Only<T> {
     }
 
     fn accepts(&self, address: &Multiaddr) -> bool {
-        address::carrier(address).is_some_and(|carrier| self.carriers.contains(&carrier))
+        Carrier::of(address).is_some_and(|carrier| self.carriers.contains(&carrier))
     }
 }
 

@@ -123,7 +123,7 @@ describe('wrong arguments', { timeout: 3 * MINUTE }, () => {
     const other = await stage.peer();
     await assert.rejects(peer.get(NOWHERE, other.peerID), failsWith('NOT_FOUND'));
     await other.works();
-    await other.page.context().close();
+    await other.leave();
   });
 
   test('calls after close', async () => {
@@ -217,7 +217,7 @@ describe('storage', { timeout: 3 * MINUTE }, () => {
     const found = await peer.get(fileCid, healthy.peerID);
     assert.equal(found.size, text.length);
     assert.equal((await peer.get(fileCid)).size, text.length);
-    await healthy.page.context().close();
+    await healthy.leave();
   });
 
   test('a missing block is a typed error', async () => {

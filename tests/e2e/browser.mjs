@@ -1,6 +1,7 @@
 // Chromium, and a peer in a page of it. Every peer has a browser context of its own: no shared storage,
 // no shared connection.
 
+import assert from 'node:assert/strict';
 import { accessSync } from 'node:fs';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
@@ -166,8 +167,32 @@ export class PeerPage {
     );
   }
 
+  /** Gets a file that must have the size and the SHA-256 of `content`; says what `get` says. */
+  async receives(cid, content, from, options) {
+    const found = await this.get(cid, from, options);
+    const { type, size, sha256 } = found;
+    assert.deepEqual({ cid, type, size, sha256 }, { cid, type: 'file', size: content.size, sha256: content.sha256 });
+    return found;
+  }
+
+  has(cid) {
+    return this.attempt((peer, cid) => peer.hasFile(cid), cid);
+  }
+
+  /** The bytes that come over WebSockets while `work` runs. */
+  async received(work) {
+    const before = this.transports.received;
+    await work();
+    return this.transports.received - before;
+  }
+
   list(peerID) {
     return this.attempt((peer, peerID) => peer.listFiles(peerID), peerID);
+  }
+
+  /** Closes the context: page, connections and storage are gone. */
+  leave() {
+    return this.page.context().close();
   }
 
   /** Proof that the peer is alive: it stores and reads back. */

@@ -1,15 +1,19 @@
 // One stage for a test file: a relay that serves the built package and a test page, and a Chromium.
 
+import assert from 'node:assert/strict';
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PeerPage, launch } from './browser.mjs';
-import { ROOT } from './fixtures.mjs';
+import { ROOT, noiseFile, sha256 } from './fixtures.mjs';
 import { Relay } from './relay.mjs';
 
 export const PKG = process.env.TABPEER_PKG ?? path.join(ROOT, 'pkg');
 export const OUTPUT = path.join(ROOT, 'tests/output');
+
+/** What the package imports with by default. */
+export const PROFILE = 'unixfs-v1-2025';
 
 /** A page that imports the package as any page without a bundler does. */
 const PEER_PAGE = `<!doctype html>
@@ -32,8 +36,6 @@ const TYPES = {
 };
 
 export class Stage {
-  #peers = [];
-
   /** `page: true` also serves the bundled demo page at `/`. */
   static async open({ page = false, relay = true } = {}) {
     const stage = new Stage();
@@ -58,11 +60,32 @@ export class Stage {
     return this.relay.http;
   }
 
-  /** A peer in a context of its own. */
-  async peer(options, context) {
-    const peer = await PeerPage.open(context ?? (await this.browser.newContext()), this.origin, options);
-    this.#peers.push(peer);
-    return peer;
+  /** A peer in a context of its own, unless one is given. */
+  async peer(options, context, origin = this.origin) {
+    return PeerPage.open(context ?? (await this.browser.newContext()), origin, options);
+  }
+
+  /** A peer that leaves when `work(peer)` is done; its page must not have reported anything. */
+  async visitor(options, work) {
+    const peer = await this.peer(options);
+    try {
+      await work(peer);
+      assert.deepEqual(peer.problems, []);
+    } finally {
+      await peer.leave();
+    }
+  }
+
+  /** A file of noise, with its SHA-256. */
+  async noise(name, size, seed) {
+    const file = await noiseFile(this.folder, name, size, seed);
+    return { file, size, sha256: await sha256(file) };
+  }
+
+  /** The same in the relay's store, with its CID. */
+  async relayed(name, size, seed) {
+    const content = await this.noise(name, size, seed);
+    return { ...content, cid: await this.relay.add(content.file, { profile: PROFILE }) };
   }
 
   async close() {
@@ -83,9 +106,22 @@ export class Stage {
   }
 }
 
+/** A server of the test's own on loopback. */
+export async function serve(handle) {
+  const server = createServer(handle);
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    origin: `http://127.0.0.1:${server.address().port}`,
+    close: () => {
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
 /** A plain static server, for what no relay serves. */
-export async function serveFolder(folder) {
-  const server = createServer(async (request, response) => {
+export function serveFolder(folder) {
+  return serve(async (request, response) => {
     const { pathname } = new URL(request.url, 'http://localhost');
     const file = path.join(folder, path.normalize(pathname.endsWith('/') ? `${pathname}index.html` : pathname));
     try {
@@ -96,14 +132,6 @@ export async function serveFolder(folder) {
       response.writeHead(404).end();
     }
   });
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
-    origin: `http://127.0.0.1:${server.address().port}`,
-    close: () => {
-      server.closeAllConnections();
-      return new Promise((resolve) => server.close(resolve));
-    },
-  };
 }
 
 /** Messages name what was wrong; they do not repeat a megabyte of it. */

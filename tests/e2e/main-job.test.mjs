@@ -74,7 +74,7 @@ for (const transport of ['ws', 'webtransport']) {
     });
 
     test('A is closed; a third peer gets the same file from B', async () => {
-      await a.page.context().close();
+      await a.leave();
       const c = await stage.peer({ relays: [stage.relay.address(transport)] });
       const found = await c.get(stored['programs/program.bin'].fileCid, b.peerID);
       assert.equal(found.sha256, await sha256(binary));

@@ -2,50 +2,35 @@
 // that lie, strategies.
 
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { PeerPage } from './browser.mjs';
-import { noiseFile, sha256 } from './fixtures.mjs';
-import { Stage, failsWith, serveFolder } from './harness.mjs';
+import { Stage, failsWith, serve, serveFolder } from './harness.mjs';
 
 const SIZE = 3_000_000;
 const NOBODY = '12D3KooWQQK7pGPaTxZn2gtfxoVTyfJ8T4YQmgzTT5jKYpBdV7op';
 const ABSENT = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy';
-const profile = 'unixfs-v1-2025';
 
 describe('sources', { timeout: 240_000 }, () => {
   let stage;
   let relays;
-  let file;
-  let digest;
+  let content;
   let cid;
   before(async () => {
     stage = await Stage.open();
     relays = [stage.relay.address('ws')];
-    file = await noiseFile(stage.folder, 'noise.bin', SIZE, 21);
-    digest = await sha256(file);
-    cid = await stage.relay.add(file, { profile });
+    content = await stage.relayed('noise.bin', SIZE, 21);
+    cid = content.cid;
   });
   after(() => stage?.close());
 
-  async function visitor(options, work) {
-    const peer = await stage.peer(options);
-    try {
-      await work(peer);
-      assert.deepEqual(peer.problems, []);
-    } finally {
-      await peer.page.context().close();
-    }
-  }
-
   test('dial: who is there, and why not', () =>
-    visitor({ relays: [] }, async (peer) => {
+    stage.visitor({ relays: [] }, async (peer) => {
       const dial = (address) => peer.attempt((peer, address) => peer.dial(address), address);
       for (const transport of ['ws', 'webtransport']) {
         assert.equal(await dial(stage.relay.address(transport)), stage.relay.peerId, transport);
       }
       // Dialled like this, it is a source as any other peer.
-      assert.equal((await peer.get(cid)).sha256, digest);
+      await peer.receives(cid, content);
       for (const address of ['nonsense', '', '/ip4/127.0.0.1/tcp/4001', 'https://relay.example']) {
         await assert.rejects(dial(address), failsWith('INVALID_ADDRESS'), address);
       }
@@ -55,12 +40,12 @@ describe('sources', { timeout: 240_000 }, () => {
     }));
 
   test('what only the relay has is found by Bitswap, without naming anybody', () =>
-    visitor({ relays }, async (peer) => {
-      assert.equal((await peer.get(cid)).sha256, digest);
+    stage.visitor({ relays }, async (peer) => {
+      await peer.receives(cid, content);
     }));
 
   test('only here: not found, and it says so', () =>
-    visitor({ relays }, async (peer) => {
+    stage.visitor({ relays }, async (peer) => {
       await assert.rejects(peer.get(cid, undefined, { sources: ['local'] }), (error) => {
         return failsWith('NOT_FOUND')(error) && error.message.includes(cid);
       });
@@ -69,35 +54,29 @@ describe('sources', { timeout: 240_000 }, () => {
 
   test("the relay's HTTP gateway, from a page of another origin", async () => {
     const other = await serveFolder(stage.site);
-    const context = await stage.browser.newContext();
-    const peer = await PeerPage.open(context, other.origin, { relays: [stage.relay.http] });
+    const peer = await stage.peer({ relays: [stage.relay.http] }, undefined, other.origin);
     const asked = [];
     peer.page.on('request', (request) => asked.push(request.url()));
-    const found = await peer.get(cid, undefined, { sources: ['relay'] });
-    assert.equal(found.sha256, digest);
+    await peer.receives(cid, content, undefined, { sources: ['relay'] });
     assert.ok(asked.some((url) => url.startsWith(`${stage.relay.http}/ipfs/${cid}`)), asked.join(' '));
-    await context.close();
+    await peer.leave();
     await other.close();
   });
 
   describe('a gateway that lies', () => {
     const servers = [];
-    after(() => Promise.all(servers.map((server) => {
-      server.closeAllConnections();
-      return new Promise((resolve) => server.close(resolve));
-    })));
+    after(() => Promise.all(servers.map((server) => server.close())));
 
     /** A gateway of one's own, answering as `handle` does. */
     async function gateway(handle) {
-      const server = createServer((request, response) => {
+      const server = await serve((request, response) => {
         response.setHeader('access-control-allow-origin', '*');
         response.setHeader('access-control-allow-headers', '*');
         if (request.method === 'OPTIONS') response.writeHead(204).end();
         else handle(request, response);
       });
-      await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
       servers.push(server);
-      return `http://127.0.0.1:${server.address().port}`;
+      return server.origin;
     }
 
     const raw = { 'content-type': 'application/vnd.ipld.raw' };
@@ -119,10 +98,7 @@ describe('sources', { timeout: 240_000 }, () => {
     before(async () => {
       peer = await stage.peer({ relays: [] });
     });
-    async function content() {
-      const file = await noiseFile(stage.folder, 'sought.bin', 300_000, seed++);
-      return { cid: await stage.relay.add(file, { profile }), digest: await sha256(file) };
-    }
+    const sought = () => stage.relayed('sought.bin', 300_000, seed++);
     async function asking(gateways) {
       await peer.attempt((peer) => peer.close());
       await peer.connect({ relays: [], gateways });
@@ -130,7 +106,8 @@ describe('sources', { timeout: 240_000 }, () => {
 
     for (const [name, lie] of Object.entries(lies)) {
       test(`${name}: NOT_FOUND with the reason, and an honest one is asked as well`, async () => {
-        const { cid, digest } = await content();
+        const content = await sought();
+        const { cid } = content;
         const liar = await gateway(lie);
         await asking([liar]);
         await assert.rejects(peer.get(cid, undefined, { timeout: 20_000 }), (error) => {
@@ -138,14 +115,15 @@ describe('sources', { timeout: 240_000 }, () => {
           assert.ok(error.message.includes(liar), error.message);
           return true;
         });
-        assert.equal(await peer.attempt((peer, cid) => peer.hasFile(cid), cid), false);
+        assert.equal(await peer.has(cid), false);
         await asking([liar, stage.relay.http]);
-        assert.equal((await peer.get(cid)).sha256, digest);
+        await peer.receives(cid, content);
       });
     }
 
     test('one that stalls: the time given is kept, and an honest one is asked as well', async () => {
-      const { cid, digest } = await content();
+      const content = await sought();
+      const { cid } = content;
       const liar = await gateway((_, response) => {
         response.writeHead(200, raw);
         response.write(Buffer.alloc(10));
@@ -153,7 +131,7 @@ describe('sources', { timeout: 240_000 }, () => {
       await asking([liar]);
       await assert.rejects(peer.get(cid, undefined, { timeout: 1500 }), failsWith('TIMEOUT'));
       await asking([liar, stage.relay.http]);
-      assert.equal((await peer.get(cid)).sha256, digest);
+      await peer.receives(cid, content);
       await peer.works();
     });
   });
@@ -162,7 +140,7 @@ describe('sources', { timeout: 240_000 }, () => {
     // It has the root and the first leaf; for the others it keeps the page waiting.
     const passed = [];
     let waiting = 0;
-    const server = createServer(async (request, response) => {
+    const server = await serve(async (request, response) => {
       response.setHeader('access-control-allow-origin', '*');
       if (!request.url.includes('format=raw')) return response.writeHead(406).end();
       if (passed.length < 2) {
@@ -175,9 +153,7 @@ describe('sources', { timeout: 240_000 }, () => {
       waiting += 1;
       response.on('close', () => (waiting -= 1));
     });
-    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const gateways = [`http://127.0.0.1:${server.address().port}`];
-    await visitor({ relays: [], gateways }, async (peer) => {
+    await stage.visitor({ relays: [], gateways: [server.origin] }, async (peer) => {
       const first = await peer.attempt(async (peer, cid) => {
         const file = await peer.getFile(cid, undefined, { stream: true });
         globalThis.reader = file.stream().getReader();
@@ -195,36 +171,33 @@ describe('sources', { timeout: 240_000 }, () => {
       assert.equal(await peer.attempt(async () => (await reader.cancel(), (await second).done)), true);
       assert.equal(await seen((count) => count === 0), 0, 'it still waits');
     });
-    server.closeAllConnections();
-    await new Promise((resolve) => server.close(resolve));
+    await server.close();
   });
 
   test('what one peer provides, another finds through the DHT', () =>
-    visitor({ relays }, async (a) => {
-      const own = await noiseFile(stage.folder, 'provided.bin', SIZE, 33);
-      const { 'provided.bin': stored } = await a.storeFiles({ 'provided.bin': own });
+    stage.visitor({ relays }, async (a) => {
+      const own = await stage.noise('provided.bin', SIZE, 33);
+      const { 'provided.bin': stored } = await a.storeFiles({ 'provided.bin': own.file });
       await a.attempt((peer, cid) => peer.provide(cid), stored.fileCid);
       await assert.rejects(a.attempt((peer, cid) => peer.provide(cid), cid), failsWith('NOT_FOUND'));
-      await visitor({ relays }, async (b) => {
-        const found = await b.get(stored.fileCid, undefined, { sources: ['network'], timeout: 30_000 });
-        assert.equal(found.sha256, await sha256(own));
+      await stage.visitor({ relays }, async (b) => {
+        await b.receives(stored.fileCid, own, undefined, { sources: ['network'], timeout: 30_000 });
       });
     }));
 
   test('every strategy by its name', () =>
-    visitor({ relays: [] }, async (peer) => {
+    stage.visitor({ relays: [] }, async (peer) => {
       for (const [at, strategy] of ['performance', 'trust', 'privacy-first', 'cost'].entries()) {
-        const file = await noiseFile(stage.folder, `${strategy}.bin`, 400_000, 200 + at);
-        const cid = await stage.relay.add(file, { profile });
+        const content = await stage.relayed(`${strategy}.bin`, 400_000, 200 + at);
         await peer.attempt((peer) => peer.close());
         await peer.connect({ relays, strategy });
         await peer.attempt((peer, relay) => peer.setTrust(relay, 10), stage.relay.peerId);
-        assert.equal((await peer.get(cid)).sha256, await sha256(file), strategy);
+        await peer.receives(content.cid, content);
       }
     }));
 
   test('a strategy of the page itself is told what is measured, and may throw', () =>
-    visitor({ relays: [] }, async (peer) => {
+    stage.visitor({ relays: [] }, async (peer) => {
       const seen = await peer.attempt(
         async (old, { relays, cid, relay }) => {
           await old.close();
@@ -243,7 +216,7 @@ describe('sources', { timeout: 240_000 }, () => {
         },
         { relays, cid, relay: stage.relay.peerId },
       );
-      assert.equal(seen.sha256, digest);
+      assert.equal(seen.sha256, content.sha256);
       const { peer: id, direct, hasIPFS, success, trust } = seen.input ?? {};
       assert.deepEqual({ id, direct, hasIPFS, trust }, { id: stage.relay.peerId, direct: true, hasIPFS: true, trust: 7 });
       assert.ok(success >= 0 && success <= 1);
@@ -264,8 +237,8 @@ describe('sources', { timeout: 240_000 }, () => {
       await assert.rejects(nobody.connect({ relays: [], ...options }), failsWith('BAD_ARGUMENT'), JSON.stringify(options));
     }
     await assert.rejects(nobody.connect({ relays: [], gateways: ['ftp://127.0.0.1'] }), failsWith('INVALID_ADDRESS'));
-    await nobody.page.context().close();
-    await visitor({ relays: [] }, async (peer) => {
+    await nobody.leave();
+    await stage.visitor({ relays: [] }, async (peer) => {
       const calls = [{ sources: ['nowhere'] }, { ttl: 5 }, { ttl: 0.5 }, { requesterId: 'me' }, { timeout: -1 }, { onProgress: 'yes' }];
       for (const options of calls) {
         await assert.rejects(peer.attempt((peer, { cid, options }) => peer.getFile(cid, undefined, options), { cid, options }), failsWith('BAD_ARGUMENT'), JSON.stringify(options));

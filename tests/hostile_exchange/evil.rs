@@ -1,6 +1,6 @@
 //! A peer that speaks Bitswap as a test wants it to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use cid::Version;
@@ -100,6 +100,22 @@ impl Evil {
             drop((evil, stream));
         });
     }
+}
+
+/// Says one piece after the other at this pace, until it cannot.
+pub async fn trickle(
+    mut stream: Stream,
+    pieces: impl IntoIterator<Item = Bytes>,
+    pace: Duration,
+) -> Stream {
+    let mut pace = tokio::time::interval(pace);
+    for piece in pieces {
+        pace.tick().await;
+        if stream.write_all(&piece).await.is_err() || stream.flush().await.is_err() {
+            break;
+        }
+    }
+    stream
 }
 
 async fn open(network: &Network, peer: PeerId) -> Option<Stream> {

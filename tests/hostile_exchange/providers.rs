@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use futures::{AsyncWriteExt as _, future};
+use futures::future;
 use tabpeer::{
     config::PeerConfig,
     content::block::{Block, Cid, RAW},
@@ -16,7 +16,7 @@ use tabpeer::{
 };
 
 use crate::{
-    evil::{Evil, asked, blocks, presences},
+    evil::{Evil, asked, blocks, presences, trickle},
     node::Node,
     support::{get, noise},
 };
@@ -97,19 +97,11 @@ async fn one_that_promises_and_never_delivers_is_passed_over() {
 
 /// Says of all that there is that it has it, several times a second, for as long as it can.
 async fn repeat_promises(scene: &Scene, says: Vec<Presence>) {
-    let evil = scene.evil.clone();
-    scene.evil.answer(move |message| Ok(vec![presences(asked(&message), Presence::Have)])).await;
-    let mut stream = evil.stream(&scene.me).await;
-    let cids = scene.cids.clone();
-    tokio::spawn(async move {
-        for turn in 0.. {
-            let bytes = presences(cids.clone(), says[turn % says.len()]);
-            if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
-                return;
-            }
-            time::sleep(Duration::from_millis(200)).await;
-        }
-    });
+    scene.evil.answer(|message| Ok(vec![presences(asked(&message), Presence::Have)])).await;
+    let said: Vec<Bytes> =
+        says.into_iter().map(|presence| presences(scene.cids.iter().copied(), presence)).collect();
+    let stream = scene.evil.stream(&scene.me).await;
+    tokio::spawn(trickle(stream, said.into_iter().cycle(), Duration::from_millis(200)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,18 +172,15 @@ async fn one_that_goes_away_or_trickles_is_passed_over() {
     let trickles = async {
         let scene = Scene::new(20).await;
         scene.evil.answer(|_| Ok(Vec::new())).await;
-        let mut stream = scene.evil.stream(&scene.me).await;
-        tokio::spawn(async move {
-            // A block field that fills the largest message.
-            let mut head = BytesMut::from(&[0x80, 0x80, 0x80, 0x02, 0x1a][..]);
-            head.put_slice(&[0xf0, 0xff, 0xff, 0x01]);
-            head.put_bytes(0, 300_000);
-            let _ = stream.write_all(&head).await;
-            while stream.write_all(&[0; 10]).await.is_ok() && stream.flush().await.is_ok() {
-                time::sleep(Duration::from_millis(100)).await;
-            }
-        });
+        // A block field that fills the largest message.
+        let mut head = BytesMut::from(&[0x80, 0x80, 0x80, 0x02, 0x1a][..]);
+        head.put_slice(&[0xf0, 0xff, 0xff, 0x01]);
+        head.put_bytes(0, 300_000);
         assert_eq!(MAX_MESSAGE, 4 << 20);
+        let rest = std::iter::repeat(Bytes::from_static(&[0; 10]));
+        let pieces = std::iter::once(head.freeze()).chain(rest);
+        let stream = scene.evil.stream(&scene.me).await;
+        tokio::spawn(trickle(stream, pieces, Duration::from_millis(100)));
         scene.fetch("an endless message").await;
     };
     let gone = [false, true].map(|promises| async move {

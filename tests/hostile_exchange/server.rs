@@ -13,7 +13,7 @@ use tabpeer::{
 
 use crate::{
     PATIENCE,
-    evil::{Evil, bytes_of, presences, want},
+    evil::{Evil, bytes_of, presences, trickle, want},
     node::{Node, cid_of, fetch_from},
     support::noise,
 };
@@ -97,21 +97,20 @@ async fn floods() {
         evils[4].repeat(evils[4].stream(&victim).await, short.clone(), 4);
     }
     // Streams that are opened and left.
+    let mut left = Vec::new();
     for _ in 0..64 {
         let mut stream = evils[5].stream(&victim).await;
-        let evil = evils[5].clone();
-        tokio::spawn(async move {
-            let _ = stream.write_all(&[0x80]).await;
-            let _ = stream.flush().await;
-            time::sleep(PATIENCE).await;
-            drop((stream, evil));
-        });
+        // That one may be refused.
+        if stream.write_all(&[0x80]).await.is_ok() && stream.flush().await.is_ok() {
+            left.push(stream);
+        }
     }
     let mut most = 0;
     let watching = async {
+        let mut samples = tokio::time::interval(Duration::from_millis(20));
         loop {
+            samples.tick().await;
             most = most.max(resident());
-            time::sleep(Duration::from_millis(20)).await;
         }
     };
     let serving = async {
@@ -128,6 +127,7 @@ async fn floods() {
     let grown = most.saturating_sub(before) >> 20;
     println!("{} MiB before, {grown} MiB more at most", before >> 20);
     assert!(grown < 150, "{grown} MiB");
+    drop(left);
     victim.close().await;
 }
 
@@ -142,7 +142,7 @@ fn resident() -> usize {
 async fn those_who_do_not_read_their_answers_do_not_hold_up_others() {
     let (victim, cids) = with_blocks(80, 2).await;
     let evils = future::join_all((0..3).map(|_| Evil::new())).await;
-    let mut unread = Vec::new();
+    let (mut unread, mut asking) = (Vec::new(), Vec::new());
     for evil in &evils {
         let protocol = libp2p::StreamProtocol::new(tabpeer::exchange::bitswap::message::PROTOCOL);
         // Accepts streams and reads none of them.
@@ -151,23 +151,16 @@ async fn those_who_do_not_read_their_answers_do_not_hold_up_others() {
         let bytes = wants(cids.iter().copied(), WantKind::Block, true);
         stream.write_all(&bytes).await.expect("asks");
         stream.flush().await.expect("asks");
-        unread_stream(stream);
+        asking.push(stream);
     }
     let took = served(&victim, &cids).await;
     assert!(took < Duration::from_secs(15), "{took:?}");
+    drop(asking);
     for evil in &evils {
         evil.network.close().await;
     }
     assert!(victim.store.check().await.expect("counted").is_clean());
     victim.close().await;
-}
-
-/// Kept open for the rest of the test.
-fn unread_stream(stream: tabpeer::network::Stream) {
-    tokio::spawn(async move {
-        time::sleep(PATIENCE).await;
-        drop(stream);
-    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,20 +174,28 @@ async fn those_who_hold_large_messages_back_do_not_hold_up_others() {
     };
     // Enough to take every place that there is for large messages.
     let evils = future::join_all((0..14).map(|_| Evil::new())).await;
+    let mut head = vec![0xff, 0xff, 0xff, 0x01, 0x1a, 0xf0, 0xff, 0xff, 0x01];
+    // More than a stream's first window (256 KiB): it is gone when half a window has been read, and
+    // what was read of the message needs a place.
+    head.resize(300_000, 0);
+    let mut heads = Vec::new();
     for evil in &evils {
         for _ in 0..5 {
             let mut stream = evil.stream(&victim).await;
-            tokio::spawn(async move {
-                let mut head = vec![0xff, 0xff, 0xff, 0x01, 0x1a, 0xf0, 0xff, 0xff, 0x01];
-                head.resize(300_000, 0);
-                let _ = stream.write_all(&head).await;
-                while stream.write_all(&[0]).await.is_ok() && stream.flush().await.is_ok() {
-                    time::sleep(Duration::from_millis(500)).await;
-                }
+            let head = &head;
+            heads.push(async move {
+                stream.write_all(head).await.expect("is read in part");
+                stream.flush().await.expect("is read in part");
+                stream
             });
         }
     }
-    time::sleep(Duration::from_secs(2)).await;
+    let held =
+        time::timeout(PATIENCE, future::join_all(heads)).await.expect("all are read in part");
+    for stream in held {
+        let rest = std::iter::repeat(Bytes::from_static(&[0]));
+        tokio::spawn(trickle(stream, rest, Duration::from_millis(500)));
+    }
     let started = time::Instant::now();
     let fetched = run_fetch(&victim, &cids, &honest);
     let got = time::timeout(Duration::from_secs(30), fetched).await.expect("in time");

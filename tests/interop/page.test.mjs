@@ -40,7 +40,7 @@ for (const [kind, transport] of [['kubo', 'ws'], ['kubo', 'webtransport'], ['hel
       page = await pageWith(real.address(transport));
     });
     after(async () => {
-      await page?.page.context().close();
+      await page?.leave();
       await real?.stop();
     });
 

@@ -10,13 +10,11 @@ use futures::{StreamExt as _, future::join_all};
 use libp2p::{Multiaddr, PeerId};
 
 use super::gateway::GatewayUrl;
-use crate::{
-    network::address::Dialer,
-    platform::{
-        http::{HttpError, HttpRequest},
-        http_stream,
-        time::{self, Duration},
-    },
+use crate::platform::{
+    Dialer,
+    http::{HttpError, HttpRequest},
+    http_stream,
+    time::{self, Duration},
 };
 
 /// Most providers taken, of one router and of all.

@@ -5,7 +5,10 @@ use libp2p::{Multiaddr, PeerId};
 use serde_json::Value;
 
 use super::{MAX_ADDRESSES, MAX_PROTOCOLS, MAX_PROVIDERS, MAX_TEXT, Provider, merge};
-use crate::network::address::{Dialer, peer_of, without_peer};
+use crate::{
+    network::address::{peer_of, without_peer},
+    platform::Dialer,
+};
 
 /// Most addresses looked at in a record.
 const MAX_LISTED: usize = 64;

@@ -2,9 +2,9 @@
 
 use libp2p::{Transport, dns, identity::Keypair, swarm, tcp, websocket};
 
-use crate::{
-    network::address::{Carrier, Dialer},
-    platform::transport::{Only, PeerTransport, TransportSetupError, secure},
+use crate::platform::{
+    Carrier, Dialer,
+    transport::{Only, PeerTransport, TransportSetupError, secure},
 };
 
 pub fn dialer() -> Dialer {

@@ -5,12 +5,10 @@ use libp2p::{Transport, core::muxing::StreamMuxerBox, identity::Keypair, swarm};
 use wasm_bindgen::JsValue;
 
 use super::websocket::WebSocketTransport;
-use crate::{
-    network::address::{Carrier, Dialer},
-    platform::{
-        one_way::OneWay,
-        transport::{Only, PeerTransport, TransportSetupError, secure},
-    },
+use crate::platform::{
+    Carrier, Dialer,
+    one_way::OneWay,
+    transport::{Only, PeerTransport, TransportSetupError, secure},
 };
 
 /// What this page or worker may dial, asked of its global scope, since a worker has no window.

@@ -1,0 +1,171 @@
+//! By which transport an address goes, and which transports there are where this runs.
+
+use std::net::IpAddr;
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+
+/// The most protocols in an address that we look at; a longer one is refused.
+const MAX_PROTOCOLS: usize = 16;
+
+/// The transport of a direct address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Carrier {
+    WebTransport,
+    SecureWebSocket,
+    WebSocket,
+    Tcp,
+}
+
+impl Carrier {
+    /// By which transport a direct address goes; `None` for a circuit, for anything that carries more
+    /// protocols after the transport than the peer's id, and for transports that we do not have.
+    pub fn of(address: &Multiaddr) -> Option<Self> {
+        if address.iter().count() > MAX_PROTOCOLS {
+            return None;
+        }
+        let mut rest = address.iter().peekable();
+        match rest.next()? {
+            Protocol::Ip4(_)
+            | Protocol::Ip6(_)
+            | Protocol::Dns(_)
+            | Protocol::Dns4(_)
+            | Protocol::Dns6(_) => {}
+            _ => return None,
+        }
+        let carrier = match rest.next()? {
+            Protocol::Tcp(_) => match rest.peek() {
+                Some(Protocol::Ws(_)) => {
+                    rest.next();
+                    Self::WebSocket
+                }
+                Some(Protocol::Wss(_)) => {
+                    rest.next();
+                    Self::SecureWebSocket
+                }
+                Some(Protocol::Tls) => {
+                    rest.next();
+                    if let Some(Protocol::Sni(_)) = rest.peek() {
+                        rest.next();
+                    }
+                    match rest.next()? {
+                        Protocol::Ws(_) => Self::SecureWebSocket,
+                        _ => return None,
+                    }
+                }
+                _ => Self::Tcp,
+            },
+            Protocol::Udp(_) => {
+                if !matches!(rest.next()?, Protocol::QuicV1 | Protocol::Quic)
+                    || !matches!(rest.next()?, Protocol::WebTransport)
+                {
+                    return None;
+                }
+                while let Some(Protocol::Certhash(_)) = rest.peek() {
+                    rest.next();
+                }
+                Self::WebTransport
+            }
+            _ => return None,
+        };
+        match (rest.next(), rest.next()) {
+            (None, _) | (Some(Protocol::P2p(_)), None) => Some(carrier),
+            _ => None,
+        }
+    }
+}
+
+/// Who dials. Decides which transports there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialer {
+    /// A native process: TCP and WebSocket.
+    Native,
+    /// A page or a worker.
+    Browser {
+        /// Served over https: the browser refuses `ws:` to anything but this machine.
+        https: bool,
+        /// WebTransport exists, which also needs a secure context.
+        webtransport: bool,
+    },
+}
+
+impl Dialer {
+    /// How soon to try a direct address, lowest first; `None`: it cannot be dialled from here.
+    pub fn rank_direct(self, address: &Multiaddr) -> Option<u8> {
+        let carrier = Carrier::of(address)?;
+        match self {
+            Self::Native => match carrier {
+                Carrier::Tcp => Some(0),
+                Carrier::WebSocket => Some(1),
+                Carrier::SecureWebSocket => Some(2),
+                Carrier::WebTransport => None,
+            },
+            Self::Browser { https, webtransport } => match carrier {
+                Carrier::WebTransport => webtransport.then_some(0),
+                Carrier::SecureWebSocket => Some(1),
+                Carrier::WebSocket => (!https || is_loopback(address)).then_some(2),
+                Carrier::Tcp => None,
+            },
+        }
+    }
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::from(ip).is_loopback(),
+        Some(Protocol::Ip6(ip)) => IpAddr::from(ip).is_loopback(),
+        Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "12D3KooWR7EfNv5SLtgjMRjUwR8AvNu3hP4fLrtSa9fmHHXKYWNG";
+
+    fn address(text: &str) -> Multiaddr {
+        text.replace("ID", ID).parse().expect("a valid address in the test")
+    }
+
+    #[test]
+    fn carriers() {
+        let table = [
+            ("/ip4/127.0.0.1/tcp/1", Some(Carrier::Tcp)),
+            ("/ip4/127.0.0.1/tcp/1/p2p/ID", Some(Carrier::Tcp)),
+            ("/ip6/::1/tcp/1/ws", Some(Carrier::WebSocket)),
+            ("/dns4/example.org/tcp/443/wss/p2p/ID", Some(Carrier::SecureWebSocket)),
+            ("/dns/example.org/tcp/443/tls/ws/p2p/ID", Some(Carrier::SecureWebSocket)),
+            ("/dns/example.org/tcp/443/tls/sni/example.org/ws", Some(Carrier::SecureWebSocket)),
+            ("/ip4/1.2.3.4/udp/1/quic-v1/webtransport/p2p/ID", Some(Carrier::WebTransport)),
+            ("/ip4/1.2.3.4/udp/1/quic-v1", None),
+            ("/ip4/1.2.3.4/udp/1/webrtc-direct", None),
+            ("/ip4/127.0.0.1/tcp/1/ws/p2p/ID/p2p-circuit", None),
+            ("/ip4/127.0.0.1/tcp/1/ws/p2p/ID/p2p-circuit/p2p/ID", None),
+            ("/ip4/127.0.0.1/tcp/1/p2p/ID/p2p-circuit/webrtc/p2p/ID", None),
+            ("/ip4/127.0.0.1/tcp/1/ws/ws", None),
+            ("/p2p/ID", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Carrier::of(&address(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secure_page_cannot_dial_ws_but_to_its_own_machine() {
+        let secure = Dialer::Browser { https: true, webtransport: true };
+        let plain = Dialer::Browser { https: false, webtransport: false };
+        assert_eq!(secure.rank_direct(&address("/ip4/192.0.2.1/tcp/1/ws")), None);
+        assert!(secure.rank_direct(&address("/ip4/127.0.0.1/tcp/1/ws")).is_some());
+        assert!(secure.rank_direct(&address("/dns/localhost/tcp/1/ws")).is_some());
+        assert!(plain.rank_direct(&address("/ip4/192.0.2.1/tcp/1/ws")).is_some());
+        assert_eq!(plain.rank_direct(&address("/ip4/192.0.2.1/udp/1/quic-v1/webtransport")), None);
+        assert_eq!(plain.rank_direct(&address("/ip4/192.0.2.1/tcp/1")), None);
+        assert_eq!(
+            Dialer::Native.rank_direct(&address("/ip4/192.0.2.1/udp/1/quic-v1/webtransport")),
+            None
+        );
+    }
+}

@@ -1,0 +1,61 @@
+// The page of a bench, bundled and served on loopback, and the browsers that visit it: each with a fresh profile on
+// disk, so that nothing is stored yet and what is stored goes to the disk.
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'vite';
+import { launchPersistent } from '../e2e/browser.mjs';
+import { PKG, serveFolder } from '../e2e/harness.mjs';
+
+export class Site {
+  #server;
+
+  /** Bundles the page in the folder `name`; it offers its functions as `bench`. */
+  static async open(name) {
+    const site = new Site();
+    site.folder = await mkdtemp(path.join(tmpdir(), 'tabpeer-bench-'));
+    site.bundle = path.join(site.folder, 'site');
+    try {
+      await build({
+        root: fileURLToPath(new URL(name, import.meta.url)),
+        configFile: false,
+        logLevel: 'error',
+        resolve: { alias: { 'tabpeer/raw': path.join(PKG, 'tabpeer.js'), tabpeer: path.join(PKG, 'index.js') } },
+        build: { outDir: site.bundle, target: 'es2022', assetsInlineLimit: 0 },
+      });
+      site.#server = await serveFolder(site.bundle);
+    } catch (error) {
+      await site.close();
+      throw error;
+    }
+    return site;
+  }
+
+  /** Runs `work({page, profile, call, collectGarbage})`, where `call(name, argument)` runs a function of the page. */
+  async inFreshBrowser(work) {
+    const profile = await mkdtemp(path.join(this.folder, 'profile-'));
+    const context = await launchPersistent(profile);
+    try {
+      const page = context.pages()[0] ?? (await context.newPage());
+      await page.goto(this.#server.origin);
+      await page.waitForFunction(() => globalThis.bench !== undefined);
+      const devtools = await context.newCDPSession(page);
+      return await work({
+        page,
+        profile,
+        call: (name, argument) => page.evaluate(([name, argument]) => globalThis.bench[name](argument), [name, argument]),
+        collectGarbage: () => devtools.send('HeapProfiler.collectGarbage'),
+      });
+    } finally {
+      await context.close();
+      await rm(profile, { recursive: true, force: true });
+    }
+  }
+
+  async close() {
+    await this.#server?.close();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
