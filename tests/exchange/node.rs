@@ -12,7 +12,7 @@ use tabpeer::{
     content::block::{Block, Cid, RAW},
     exchange::bitswap::{Bitswap, Session, SessionEvent},
     network::{Network, NetworkConfig, OnlineOutcome, RelaySpec},
-    platform::{database::Databases as _, memory::MemoryDatabases, time},
+    platform::{database::Databases, memory::MemoryDatabases, time},
     store::{RootChange, Store},
 };
 
@@ -39,9 +39,17 @@ impl Node {
     }
 
     async fn start(relays: Vec<RelaySpec>, listen: &[&str]) -> Self {
-        let network = network(relays, listen).await;
+        Self::with(&MemoryDatabases::default(), network(relays, listen).await).await
+    }
+
+    /// Reachable by TCP, and with its blocks in `databases`.
+    pub async fn listening_on(databases: &dyn Databases) -> Self {
+        Self::with(databases, network(Vec::new(), &["/ip4/127.0.0.1/tcp/0"]).await).await
+    }
+
+    async fn with(databases: &dyn Databases, network: Network) -> Self {
         let address = network.status().current().listen_addresses.first().cloned();
-        let database = MemoryDatabases::default().open("test".into()).await.expect("opens");
+        let database = databases.open("test".into()).await.expect("opens");
         let store = Store::open(database).await.expect("opens");
         let bitswap = Bitswap::start(Arc::new(network.clone()), store.clone()).await;
         Self { network, store, bitswap: bitswap.expect("starts"), address }
