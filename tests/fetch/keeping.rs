@@ -180,6 +180,35 @@ async fn a_damaged_block_is_fetched_again_within_the_call() {
     peer.close().await;
 }
 
+/// A whole that is fetched once, whatever its parts are named by and however slow the database is.
+async fn is_fetched_once(databases: &Arc<MemoryDatabases>, blocks: &[Block], root: Cid) {
+    let source = Script::new(SourceKind::Network, "all", blocks);
+    let peer = peer_with(databases, &[&source]).await;
+    peer.get_file(root, None, GetOptions::default()).await.expect("fetched");
+    let asked = source.asked();
+    let distinct: BTreeSet<&Cid> = asked.iter().collect();
+    assert_eq!(asked.len(), distinct.len(), "asked for again: {asked:?}");
+    assert_eq!(distinct.len(), blocks.iter().map(Block::cid).collect::<BTreeSet<_>>().len());
+    assert!(peer.has_file(root).await.expect("asked"));
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    peer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_that_occurs_many_times_is_fetched_once() {
+    let (blocks, root) = file(&vec![0; 64 * MIB].into(), MIB);
+    is_fetched_once(&Arc::default(), &blocks, root).await;
+    // Between others, and in every window.
+    let other = noise(48 * MIB, 5);
+    let mut bytes = Vec::with_capacity(96 * MIB);
+    for piece in other.chunks(MIB) {
+        bytes.extend_from_slice(piece);
+        bytes.resize(bytes.len() + MIB, 0);
+    }
+    let (blocks, root) = file(&bytes.into(), MIB);
+    is_fetched_once(&Arc::default(), &blocks, root).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn those_who_fetch_the_same_at_once_share_what_comes() {
     let bytes = noise(20 * MIB, 4);
