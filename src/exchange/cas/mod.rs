@@ -40,7 +40,7 @@ pub const MAX_TEXT: usize = 512;
 pub const MAX_PREFERRED: usize = 8;
 /// Most hops that a request goes on, whatever its `ttl` says.
 pub const MAX_TTL: u32 = 4;
-/// A transfer in which nothing arrives, or nothing is taken, for this long is given up.
+/// An answer of which nothing arrives, or a request that has not arrived, for this long is given up.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Peers asked for one CID at the same time.
 pub const MAX_ASKED: usize = 8;

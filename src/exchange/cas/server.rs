@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
 use cid::Cid;
-use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use futures::AsyncReadExt as _;
 use libp2p::{PeerId, StreamProtocol};
 
 use super::{
@@ -23,7 +23,7 @@ use crate::{
         read::{ReadError, ReadStep, Reader},
         walk::{Leaves, Walk},
     },
-    exchange::answers::{AnswerLimits, answer_each},
+    exchange::answers::{AnswerLimits, Answering, SendError, answer_each},
     network::{NetworkError, Stream, peers::PeerStreams},
     platform::{BoxFuture, MaybeSend, MaybeSync, task, time},
     store::{Store, StoreError},
@@ -76,8 +76,10 @@ struct Server {
 enum AnswerError {
     #[error("the stream broke: {0}")]
     Io(#[from] io::Error),
-    #[error("nothing was taken or sent for {} s", STALL_TIMEOUT.as_secs())]
+    #[error("no request came within {} s", STALL_TIMEOUT.as_secs())]
     Stalled,
+    #[error(transparent)]
+    Send(#[from] SendError),
     #[error(transparent)]
     Message(#[from] MessageError),
     #[error(transparent)]
@@ -108,26 +110,27 @@ impl Server {
         if matches!(found, Found::Nothing) && self.pass_on(peer, request).await {
             found = self.find(cid).await?;
         }
+        let mut out = Answering::new(stream);
         match found {
-            Found::Nothing => send(&mut stream, &answer_without(&cid, None, bare)).await?,
+            Found::Nothing => out.send(&answer_without(&cid, None, bare)).await?,
             Found::TooLarge => {
                 let reason = format!("it has more than {MAX_CONTENT} bytes");
-                send(&mut stream, &answer_without(&cid, Some(&reason), bare)).await?;
+                out.send(&answer_without(&cid, Some(&reason), bare)).await?;
             }
             Found::Block(block) => {
                 let frame = AnswerHead::new(&cid, block.data().len(), bare);
-                send(&mut stream, &frame.head).await?;
-                send(&mut stream, STANDARD.encode(block.data()).as_bytes()).await?;
-                send(&mut stream, frame.tail).await?;
+                out.send(&frame.head).await?;
+                out.send(STANDARD.encode(block.data()).as_bytes()).await?;
+                out.send(frame.tail).await?;
             }
             Found::File(reader, size) => {
                 let frame = AnswerHead::new(&cid, size, bare);
-                send(&mut stream, &frame.head).await?;
-                self.send_file(&mut stream, *reader).await?;
-                send(&mut stream, frame.tail).await?;
+                out.send(&frame.head).await?;
+                self.send_file(&mut out, *reader).await?;
+                out.send(frame.tail).await?;
             }
         }
-        timed(stream.close()).await
+        Ok(out.close().await?)
     }
 
     async fn find(&self, cid: Cid) -> Result<Found, AnswerError> {
@@ -170,7 +173,11 @@ impl Server {
         Ok(self.store.has_many(&all).await?.into_iter().all(|has| has))
     }
 
-    async fn send_file(&self, stream: &mut Stream, mut reader: Reader) -> Result<(), AnswerError> {
+    async fn send_file(
+        &self,
+        out: &mut Answering<Stream>,
+        mut reader: Reader,
+    ) -> Result<(), AnswerError> {
         let mut carry = BytesMut::new();
         loop {
             match reader.next() {
@@ -178,10 +185,10 @@ impl Server {
                     // Whole groups of base64 only, as no padding may stand in the middle.
                     carry.extend_from_slice(&bytes);
                     let groups = carry.split_to(carry.len() / 3 * 3);
-                    send(stream, STANDARD.encode(&groups).as_bytes()).await?;
+                    out.send(STANDARD.encode(&groups).as_bytes()).await?;
                 }
                 ReadStep::Done => {
-                    return send(stream, STANDARD.encode(&carry).as_bytes()).await;
+                    return Ok(out.send(STANDARD.encode(&carry).as_bytes()).await?);
                 }
                 ReadStep::Wait => {
                     let wants = reader.wants(READ_WINDOW);
@@ -240,20 +247,5 @@ async fn read_request(stream: &mut Stream) -> Result<(Request, bool), AnswerErro
         if reader.push(buffer.get(..len).unwrap_or_default())? {
             return Ok((Request::decode(reader.body())?, reader.is_bare()));
         }
-    }
-}
-
-async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), AnswerError> {
-    // In parts, so that the time-out is for progress, not for the whole.
-    for part in bytes.chunks(64 << 10) {
-        timed(stream.write_all(part)).await?;
-    }
-    timed(stream.flush()).await
-}
-
-async fn timed<T>(work: impl Future<Output = io::Result<T>>) -> Result<T, AnswerError> {
-    match time::timeout(STALL_TIMEOUT, work).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(AnswerError::Stalled),
     }
 }
