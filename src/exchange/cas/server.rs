@@ -1,22 +1,18 @@
-//! Answering: from the store, or from elsewhere for a request that may go on.
+//! Answering, from the store alone: a request that could go on ends here. Whoever passed it on would
+//! fetch and keep for a stranger what its own user never asked for.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
 use cid::Cid;
 use futures::AsyncReadExt as _;
-use libp2p::{PeerId, StreamProtocol};
+use libp2p::StreamProtocol;
 
 use super::{
-    AnswerHead, FORWARD_TIMEOUT, FrameReader, MAX_ANSWERS, MAX_ANSWERS_PER_PEER, MAX_CONTENT,
-    MAX_FORWARDS, MAX_REQUEST, MAX_TTL, MessageError, PROTOCOL, Request, STALL_TIMEOUT,
-    answer_without,
+    AnswerHead, FrameReader, MAX_ANSWERS, MAX_ANSWERS_PER_PEER, MAX_CONTENT, MAX_REQUEST,
+    MessageError, PROTOCOL, Request, STALL_TIMEOUT, answer_without,
 };
-use crate::boxmap::BoxSet;
 use crate::{
     content::{
         block::{Block, DAG_PB},
@@ -25,7 +21,7 @@ use crate::{
     },
     exchange::answers::{AnswerLimits, Answering, SendError, answer_each},
     network::{NetworkError, Stream, peers::PeerStreams},
-    platform::{BoxFuture, MaybeSend, MaybeSync, task, time},
+    platform::{task, time},
     store::{Store, StoreError},
 };
 
@@ -37,27 +33,15 @@ const READ_WINDOW: usize = 8;
 /// Most blocks of a file that is answered with; one of the largest size in chunks of 1 KiB has as many.
 const MAX_FILE_BLOCKS: usize = MAX_CONTENT >> 10;
 
-/// Where requests go that the store cannot answer.
-pub trait Forward: MaybeSend + MaybeSync + 'static {
-    /// Looks for the content of `request` elsewhere, on behalf of `from`, who must not be asked.
-    /// `request.ttl` is what is left for whoever is asked. Resolves with whether all of it is in the
-    /// store now. Dropped when it takes too long.
-    fn find(&self, from: PeerId, request: Request) -> BoxFuture<bool>;
-}
-
-/// Answers requests until the network closes. Without `forward` no request goes on.
-pub async fn serve(
-    streams: &dyn PeerStreams,
-    store: Store,
-    forward: Option<Arc<dyn Forward>>,
-) -> Result<(), NetworkError> {
+/// Answers requests until the network closes.
+pub async fn serve(streams: &dyn PeerStreams, store: Store) -> Result<(), NetworkError> {
     let incoming = streams.accept(StreamProtocol::new(PROTOCOL)).await?;
-    let server = Arc::new(Server { store, forward, passed_on: Mutex::default() });
+    let server = Arc::new(Server { store });
     let limits = AnswerLimits { all: MAX_ANSWERS, per_peer: MAX_ANSWERS_PER_PEER };
     task::spawn(answer_each(incoming, limits, move |peer, stream| {
         let server = server.clone();
         Box::pin(async move {
-            if let Err(error) = server.answer(peer, stream).await {
+            if let Err(error) = server.answer(stream).await {
                 tracing::debug!(%peer, %error, "a request for content was not answered");
             }
         })
@@ -67,9 +51,6 @@ pub async fn serve(
 
 struct Server {
     store: Store,
-    forward: Option<Arc<dyn Forward>>,
-    /// What is being looked for elsewhere: a request for it that comes round in a circle ends here.
-    passed_on: Mutex<BoxSet<Cid>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -102,16 +83,12 @@ enum Found {
 
 impl Server {
     /// Dropping the stream before its end resets it: the other side then knows that it has not all.
-    async fn answer(&self, peer: PeerId, mut stream: Stream) -> Result<(), AnswerError> {
+    async fn answer(&self, mut stream: Stream) -> Result<(), AnswerError> {
         let request = time::timeout(STALL_TIMEOUT, read_request(&mut stream)).await;
         let (request, bare) = request.map_err(|_| AnswerError::Stalled)??;
         let cid = request.cid;
-        let mut found = self.find(cid).await?;
-        if matches!(found, Found::Nothing) && self.pass_on(peer, request).await {
-            found = self.find(cid).await?;
-        }
         let mut out = Answering::new(stream);
-        match found {
+        match self.find(cid).await? {
             Found::Nothing => out.send(&answer_without(&cid, None, bare)).await?,
             Found::TooLarge => {
                 let reason = format!("it has more than {MAX_CONTENT} bytes");
@@ -202,36 +179,6 @@ impl Server {
                 }
             }
         }
-    }
-
-    /// Has the content looked for elsewhere, if the request may go on.
-    async fn pass_on(&self, from: PeerId, mut request: Request) -> bool {
-        let Some(forward) = &self.forward else { return false };
-        let Some(ttl) = request.ttl.and_then(|ttl| ttl.min(MAX_TTL).checked_sub(1)) else {
-            return false;
-        };
-        request.ttl = Some(ttl);
-        let Some(_turn) = self.take_turn(request.cid) else { return false };
-        time::timeout(FORWARD_TIMEOUT, forward.find(from, request)).await.unwrap_or(false)
-    }
-
-    fn take_turn(&self, cid: Cid) -> Option<Turn<'_>> {
-        let mut running = self.passed_on.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = running.len() < MAX_FORWARDS;
-        // Made only if it is one: its drop ends the turn.
-        (free && running.insert(cid)).then(|| Turn { of: &self.passed_on, cid })
-    }
-}
-
-/// A request being passed on; no longer when this is dropped.
-struct Turn<'a> {
-    of: &'a Mutex<BoxSet<Cid>>,
-    cid: Cid,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.cid);
     }
 }
 
