@@ -187,7 +187,10 @@ export interface GetOptions {
   onProgress?: (progress: Progress) => void;
   /** Where to look, in this order, for this call only. */
   sources?: SourceKind[];
-  /** How many peers beyond the one that is asked may be asked on our behalf (default 0, at most 4). */
+  /**
+   * How many peers beyond the one that is asked may be asked on our behalf (default 0, at most 4); told to peers
+   * whose protocol has a place for it. Peers of this package do not pass requests on.
+   */
   ttl?: number;
   /** Who asks, as a DID; told to peers whose protocol has a place for it. */
   requesterId?: string;

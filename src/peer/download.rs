@@ -183,22 +183,33 @@ impl Download {
 
     /// All has come: names the whole. Fails with [`Error::NotFound`] if a block is missing after all.
     pub(super) async fn finish(&self) -> Result<()> {
+        match self.try_finish().await?.first() {
+            Some(cid) => Err(convert::missing(cid)),
+            None => Ok(()),
+        }
+    }
+
+    /// Names the whole, unless blocks are missing, which it returns then; there may be more below them.
+    pub(super) async fn try_finish(&self) -> Result<Vec<Cid>> {
         let mut state = self.state.lock().await;
         let nothing_new = !state.fetched && !self.is_partial();
         if state.whole || nothing_new {
-            return Ok(());
+            return Ok(Vec::new());
         }
         landed(&mut state).await?;
-        let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
-        let mut session = part.session;
-        self.hold_nodes(&mut session, &state.kept).await?;
+        let mut part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
+        let missing = self.hold_nodes(&mut part.session, &state.kept).await?;
+        if !missing.is_empty() {
+            state.part = part;
+            return Ok(missing);
+        }
         let (reply, written) = oneshot::channel();
-        let whole = Whole { root: self.root, session, reply };
+        let whole = Whole { root: self.root, session: part.session, reply };
         let mut scribe = lock(&self.shared.scribe).clone();
         scribe.send(Job::Whole(whole)).await.map_err(|_| Error::Closed)?;
         written.await.map_err(|_| Error::Closed)??;
         state.whole = true;
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn is_partial(&self) -> bool {
@@ -206,27 +217,38 @@ impl Download {
     }
 
     /// Puts all nodes of the file into the session, as what they are, and sees that every leaf is here.
-    async fn hold_nodes(&self, session: &mut Session, kept: &HashSet<Hash>) -> Result<()> {
+    /// Returns what is not.
+    async fn hold_nodes(&self, session: &mut Session, kept: &HashSet<Hash>) -> Result<Vec<Cid>> {
         let (root, store) = (self.root, &self.shared.store);
         let bad = |error| convert::walk_error(root, &error);
         let mut walk = Walk::new(root, Leaves::Skip).map_err(bad)?;
-        while !walk.is_done() {
+        let mut missing = Vec::new();
+        loop {
             let wants = walk.wants(WALK_WINDOW);
+            if wants.is_empty() {
+                break;
+            }
             for (cid, block) in wants.iter().zip(store.get_many(&wants).await?) {
-                let block = block.ok_or_else(|| convert::missing(cid))?;
+                let Some(block) = block else {
+                    missing.push(*cid);
+                    continue;
+                };
                 walk.supply(&block).map_err(bad)?;
                 session.put(block).await?;
             }
         }
-        let unsure = |cid: &Cid| !session.contains(cid) && !kept.contains(cid.hash());
+        let nodes: HashSet<Cid> = missing.iter().copied().collect();
+        let unsure = |cid: &Cid| {
+            !session.contains(cid) && !kept.contains(cid.hash()) && !nodes.contains(cid)
+        };
         let leaves: Vec<Cid> = walk.into_found().into_iter().filter(unsure).collect();
-        for some in leaves.chunks(WALK_WINDOW) {
-            // Held, so that nobody frees it before it is committed.
-            for cid in some {
-                session.get(cid).await?.ok_or_else(|| convert::missing(cid))?;
+        // Held, so that nobody frees it before it is committed.
+        for cid in leaves {
+            if session.get(&cid).await?.is_none() {
+                missing.push(cid);
             }
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Starts to write the part, when the one before is written.

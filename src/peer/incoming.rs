@@ -13,7 +13,7 @@ use crate::{
         mime,
         path::TreePath,
         profile::Profile,
-        read::{ReadStep, Reader, check_supported},
+        read::{MAX_DEPTH, ReadError, ReadStep, Reader, check_supported},
     },
     error::{Error, Result},
     exchange::fetch::{Fetch, FetchRequest, Fetched},
@@ -102,13 +102,28 @@ impl Incoming {
         Ok(entry)
     }
 
-    /// The file that the root is has all come.
+    /// The file that the root is has all come, but for parts that hold none of its bytes: a reader
+    /// does not need them, who is to have the file whole does.
     pub(super) async fn finish(&mut self) -> Result<()> {
-        if self.on_full == OnFull::Gone {
-            return Ok(());
+        for _ in 0..=MAX_DEPTH {
+            if self.on_full == OnFull::Gone {
+                return Ok(());
+            }
+            let missing = match self.download.try_finish().await {
+                Ok(missing) => missing,
+                Err(error) => return self.unless_full(Err(error)),
+            };
+            if missing.is_empty() {
+                return Ok(());
+            }
+            for cid in &missing {
+                check_supported(cid).map_err(|error| convert::read_error(self.root, &error))?;
+            }
+            for some in missing.chunks(MAX_WINDOW) {
+                self.blocks(some, |_| ()).await?;
+            }
         }
-        let finished = self.download.finish().await;
-        self.unless_full(finished)
+        Err(convert::read_error(self.root, &ReadError::TooDeep { cid: self.root }))
     }
 
     /// Writes down what has come.

@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use bytes::Bytes;
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use futures::{AsyncReadExt as _, StreamExt as _};
 use libp2p::StreamProtocol;
 
 use super::{Content, TreeHandle, read};
@@ -11,7 +10,7 @@ use crate::{
     content::block::{Block, Cid},
     error::Error,
     exchange::{
-        answers::{AnswerLimits, answer_each},
+        answers::{AnswerLimits, Answering, SendError, answer_each},
         webapp::{
             FileEncoder, PROTOCOL, Request, RequestDecoder, STALL_TIMEOUT, WireError,
             encode_directory, encode_failure,
@@ -49,8 +48,10 @@ pub(super) async fn serve(
 enum AnswerError {
     #[error("the stream broke: {0}")]
     Io(#[from] io::Error),
-    #[error("nothing was taken or sent for {} s", STALL_TIMEOUT.as_secs())]
+    #[error("no request came within {} s", STALL_TIMEOUT.as_secs())]
     Stalled,
+    #[error(transparent)]
+    Send(#[from] SendError),
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error(transparent)]
@@ -60,14 +61,16 @@ enum AnswerError {
 /// Dropping the stream before its end resets it: the other side then knows that it has not all.
 async fn answer(mut stream: Stream, store: &Store, tree: &TreeHandle) -> Result<(), AnswerError> {
     let request = time::timeout(STALL_TIMEOUT, request(&mut stream)).await;
-    match request.map_err(|_| AnswerError::Stalled)?? {
+    let request = request.map_err(|_| AnswerError::Stalled)??;
+    let mut out = Answering::new(stream);
+    match request {
         Request::FileList => {
             let message = tree.list().await?.encode()?;
-            send(&mut stream, &message).await?;
+            out.send(&message).await?;
         }
-        Request::File { cid } => content(&mut stream, store, cid).await?,
+        Request::File { cid } => content(&mut out, store, cid).await?,
     }
-    timed(stream.close()).await
+    Ok(out.close().await?)
 }
 
 async fn request(stream: &mut Stream) -> Result<Request, AnswerError> {
@@ -85,7 +88,7 @@ async fn request(stream: &mut Stream) -> Result<Request, AnswerError> {
     }
 }
 
-async fn content(stream: &mut Stream, store: &Store, cid: Cid) -> Result<(), AnswerError> {
+async fn content(out: &mut Answering<Stream>, store: &Store, cid: Cid) -> Result<(), AnswerError> {
     let fail = |reason: &str| encode_failure(&cid.to_string(), reason);
     let (root, content) = match (store.get(&cid).await, read::stored(store, cid).await) {
         (Ok(Some(root)), Ok(Some(content))) => (root, content),
@@ -93,26 +96,26 @@ async fn content(stream: &mut Stream, store: &Store, cid: Cid) -> Result<(), Ans
         (Ok(Some(root)), Err(Error::BadContent { .. })) => {
             (root, Content::Directory(BTreeMap::new()))
         }
-        (Ok(_), Ok(_)) => return send(stream, &fail("not found")?).await,
+        (Ok(_), Ok(_)) => return Ok(out.send(&fail("not found")?).await?),
         (Err(error), _) => {
             tracing::warn!(%cid, %error, "a block could not be read");
-            return send(stream, &fail("it cannot be read")?).await;
+            return Ok(out.send(&fail("it cannot be read")?).await?);
         }
         (_, Err(error)) => {
             tracing::warn!(%cid, %error, "content could not be read");
-            return send(stream, &fail("it cannot be read")?).await;
+            return Ok(out.send(&fail("it cannot be read")?).await?);
         }
     };
     match content {
         Content::Directory(entries) => {
-            send(stream, &encode_directory(&cid, root.data(), &entries)?).await
+            Ok(out.send(&encode_directory(&cid, root.data(), &entries)?).await?)
         }
-        Content::File(file) => send_file(stream, store, &root, file.size, &file.mime_type).await,
+        Content::File(file) => send_file(out, store, &root, file.size, &file.mime_type).await,
     }
 }
 
 async fn send_file(
-    stream: &mut Stream,
+    out: &mut Answering<Stream>,
     store: &Store,
     root: &Block,
     size: u64,
@@ -121,29 +124,14 @@ async fn send_file(
     let (mut encoder, head) = match FileEncoder::new(root.cid(), root.data(), size, mime_type) {
         Ok(started) => started,
         Err(error) => {
-            return send(stream, &encode_failure(&root.cid().to_string(), &error.to_string())?)
-                .await;
+            let failure = encode_failure(&root.cid().to_string(), &error.to_string())?;
+            return Ok(out.send(&failure).await?);
         }
     };
-    send(stream, &head).await?;
+    out.send(&head).await?;
     let mut pieces = read::read(store.clone(), *root.cid());
     while let Some(piece) = pieces.next().await {
-        send(stream, &encoder.push(&piece?)?).await?;
+        out.send(&encoder.push(&piece?)?).await?;
     }
-    send(stream, &encoder.finish()?).await
-}
-
-async fn send(stream: &mut Stream, bytes: &Bytes) -> Result<(), AnswerError> {
-    // In parts, so that the time-out is for progress, not for the whole.
-    for part in bytes.chunks(64 << 10) {
-        timed(stream.write_all(part)).await?;
-    }
-    timed(stream.flush()).await
-}
-
-async fn timed<T>(work: impl Future<Output = io::Result<T>>) -> Result<T, AnswerError> {
-    match time::timeout(STALL_TIMEOUT, work).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(AnswerError::Stalled),
-    }
+    Ok(out.send(&encoder.finish()?).await?)
 }

@@ -45,7 +45,7 @@ pub(super) async fn start(
     let streams: Arc<dyn PeerStreams> = Arc::new(network.clone());
     let bitswap =
         Bitswap::start(streams.clone(), store.clone()).await.map_err(convert::start_error)?;
-    cas::serve(&*streams, store.clone(), None).await.map_err(convert::start_error)?;
+    cas::serve(&*streams, store.clone()).await.map_err(convert::start_error)?;
 
     let capabilities = match config.capabilities {
         true => {

@@ -12,7 +12,7 @@ use tabpeer::{
     content::block::{Block, Cid, RAW},
     exchange::bitswap::{Bitswap, Session, SessionEvent},
     network::{Network, NetworkConfig, OnlineOutcome, RelaySpec},
-    platform::{database::Databases as _, memory::MemoryDatabases, time},
+    platform::{database::Databases, memory::MemoryDatabases, time},
     store::{RootChange, Store},
 };
 
@@ -30,18 +30,22 @@ pub struct Node {
 impl Node {
     /// Reachable by TCP.
     pub async fn listening() -> Self {
-        Self::start(Vec::new(), &["/ip4/127.0.0.1/tcp/0"]).await
+        Self::listening_on(&MemoryDatabases::default()).await
     }
 
     /// Reachable through a relay only.
     pub async fn at(relays: Vec<RelaySpec>) -> Self {
-        Self::start(relays, &[]).await
+        Self::with(&MemoryDatabases::default(), network(relays, &[]).await).await
     }
 
-    async fn start(relays: Vec<RelaySpec>, listen: &[&str]) -> Self {
-        let network = network(relays, listen).await;
+    /// Reachable by TCP, and with its blocks in `databases`.
+    pub async fn listening_on(databases: &dyn Databases) -> Self {
+        Self::with(databases, network(Vec::new(), &["/ip4/127.0.0.1/tcp/0"]).await).await
+    }
+
+    async fn with(databases: &dyn Databases, network: Network) -> Self {
         let address = network.status().current().listen_addresses.first().cloned();
-        let database = MemoryDatabases::default().open("test".into()).await.expect("opens");
+        let database = databases.open("test".into()).await.expect("opens");
         let store = Store::open(database).await.expect("opens");
         let bitswap = Bitswap::start(Arc::new(network.clone()), store.clone()).await;
         Self { network, store, bitswap: bitswap.expect("starts"), address }

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use tabpeer::{
     content::{
         block::{Block, Cid},
+        dagpb::{PbLink, PbNode},
         directory::{DirParams, Entry, EntryKind, Tree},
         path::TreePath,
         profile::Profile,
+        unixfs::{Kind, UnixFs},
     },
     exchange::fetch::SourceKind,
     peer::{Content, GetOptions, OpenOptions, Peer},
@@ -176,6 +178,107 @@ async fn a_damaged_block_is_fetched_again_within_the_call() {
         source.set(|state| state.asked.clear());
         assert_eq!(collect(peer.read(root)).await.expect("healed for good"), bytes);
         assert!(peer.store().check().await.expect("counted").is_clean());
+    }
+    peer.close().await;
+}
+
+/// A whole that is fetched once, whatever its parts are named by and however slow the database is.
+async fn is_fetched_once(databases: &Arc<MemoryDatabases>, blocks: &[Block], root: Cid) {
+    let source = Script::new(SourceKind::Network, "all", blocks);
+    let peer = peer_with(databases, &[&source]).await;
+    peer.get_file(root, None, GetOptions::default()).await.expect("fetched");
+    let asked = source.asked();
+    let distinct: BTreeSet<&Cid> = asked.iter().collect();
+    assert_eq!(asked.len(), distinct.len(), "asked for again: {asked:?}");
+    assert_eq!(distinct.len(), blocks.iter().map(Block::cid).collect::<BTreeSet<_>>().len());
+    assert!(peer.has_file(root).await.expect("asked"));
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    peer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_that_occurs_many_times_is_fetched_once() {
+    let (blocks, root) = file(&vec![0; 64 * MIB].into(), MIB);
+    is_fetched_once(&Arc::default(), &blocks, root).await;
+    // Between others, and in every window.
+    let other = noise(48 * MIB, 5);
+    let mut bytes = Vec::with_capacity(96 * MIB);
+    for piece in other.chunks(MIB) {
+        bytes.extend_from_slice(piece);
+        bytes.resize(bytes.len() + MIB, 0);
+    }
+    let (blocks, root) = file(&bytes.into(), MIB);
+    is_fetched_once(&Arc::default(), &blocks, root).await;
+}
+
+/// A file, some of whose links lead to nothing: an empty leaf of either kind, and a node above
+/// nothing but such leaves.
+fn with_empty_parts() -> (Vec<Block>, Cid, Bytes) {
+    let bytes = noise(3000, 6);
+    let mut blocks = Vec::new();
+    let mut raw = |bytes: Bytes| {
+        let block = Block::encode(cid::Version::V1, 0x55, bytes);
+        blocks.push(block.clone());
+        (*block.cid(), block.data().len() as u64)
+    };
+    let (first, second) = (raw(bytes.slice(..1000)), raw(bytes.slice(1000..)));
+    let nothing = raw(Bytes::new());
+    let mut node = |children: &[(Cid, u64)]| {
+        let mut file = UnixFs::new(Kind::File);
+        file.block_sizes = children.iter().map(|(_, len)| *len).collect();
+        let len = file.block_sizes.iter().sum();
+        file.file_size = Some(len);
+        let link = |(cid, len): &(Cid, u64)| PbLink { cid: *cid, name: "".into(), tsize: *len };
+        let links = children.iter().map(link).collect();
+        let node = PbNode { links, data: Some(file.encode()) };
+        let block = Block::encode(cid::Version::V1, 0x70, node.encode());
+        blocks.push(block.clone());
+        (*block.cid(), len)
+    };
+    let empty = node(&[]);
+    let above = node(&[nothing, empty]);
+    let inline = ("bafkqaaa".parse().expect("a CID"), 0);
+    let (root, _) = node(&[empty, first, above, inline, second, nothing]);
+    (blocks, root, bytes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_empty_parts_is_read_and_kept_whole() {
+    let (blocks, root, bytes) = with_empty_parts();
+    let databases = Arc::new(MemoryDatabases::default());
+    is_fetched_once(&databases, &blocks, root).await;
+    // All of it is here now.
+    let peer = peer_with(&databases, &[]).await;
+    let Ok(Content::File(info)) = peer.get_file(root, None, GetOptions::default()).await else {
+        panic!("a file");
+    };
+    assert_eq!(info.size, bytes.len() as u64);
+    assert_eq!(collect(peer.read(root)).await.expect("kept"), bytes);
+    peer.close().await;
+    // Read while it comes.
+    let source = Script::new(SourceKind::Network, "all", &blocks);
+    let peer = peer_with(&Arc::default(), &[&source]).await;
+    let file = peer.open_file(root, OpenOptions::default()).await.expect("opened");
+    assert_eq!(collect(file.stream(None)).await.expect("read"), bytes);
+    assert!(peer.has_file(root).await.expect("asked"));
+    peer.close().await;
+    // Without its empty parts it is not whole.
+    let some: Vec<Block> = blocks.iter().filter(|b| b.cid() != blocks[3].cid()).cloned().collect();
+    let source = Script::new(SourceKind::Network, "some", &some);
+    let databases = Arc::new(MemoryDatabases::default());
+    let peer = peer_with(&databases, &[&source]).await;
+    let error = peer.get_file(root, None, GetOptions::default()).await.expect_err("not whole");
+    assert_eq!(error.code(), "NOT_FOUND");
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    peer.close().await;
+    // What had come is not fetched again.
+    let source = Script::new(SourceKind::Network, "all", &blocks);
+    let peer = peer_with(&databases, &[&source]).await;
+    peer.get_file(root, None, GetOptions::default()).await.expect("the rest");
+    let asked = source.asked();
+    assert!(asked.contains(blocks[3].cid()));
+    for had in [&blocks[0], &blocks[1], &blocks[5]] {
+        assert!(!asked.contains(had.cid()), "{asked:?}");
     }
     peer.close().await;
 }

@@ -6,9 +6,13 @@ use bytes::Bytes;
 use futures::{AsyncWriteExt as _, future};
 use libp2p::PeerId;
 use tabpeer::{
-    content::block::Cid,
+    content::block::{Cid, MAX_BLOCK},
     exchange::bitswap::message::{Message, Presence, WantKind},
-    platform::time,
+    network::{IncomingStreams, Stream},
+    platform::{
+        native::redb::{RedbDatabases, RedbOptions},
+        time,
+    },
 };
 
 use crate::{
@@ -50,9 +54,18 @@ fn unknown(count: usize, seed: u64) -> Vec<Cid> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn those_who_ask_for_too_much_do_not_keep_others_from_being_served() {
-    // In a process of its own, so that its memory is what this takes.
+    passes_alone("server::floods");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_do_not_read_their_answers_do_not_fill_the_memory() {
+    passes_alone("server::unread_answers");
+}
+
+/// Runs a test in a process of its own, so that its memory is what this takes.
+fn passes_alone(test: &str) {
     let child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "server::floods", "--ignored", "--nocapture"])
+        .args(["--exact", test, "--ignored", "--nocapture"])
         .output();
     let output = child.expect("runs");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -131,6 +144,51 @@ async fn floods() {
     victim.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by a test above in a process of its own"]
+async fn unread_answers() {
+    // On a disk: what is read from there is a copy in memory.
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let options = RedbOptions { cache_bytes: 4 << 20, ..RedbOptions::default() };
+    let victim = Node::listening_on(&RedbDatabases::with_options(folder.path(), options)).await;
+    let bytes = noise(8 * MAX_BLOCK, 5);
+    let cids = victim.put((0..8).map(|n| bytes.slice(n * MAX_BLOCK..(n + 1) * MAX_BLOCK))).await;
+    served(&victim, &cids[..2]).await;
+    let evils = future::join_all((0..12).map(|_| Evil::new())).await;
+    let before = resident();
+    let mut unread = Vec::new();
+    for evil in &evils {
+        unread.push(ask_and_not_read(evil, &victim, &cids).await);
+    }
+    let mut most = 0;
+    let watching = async {
+        loop {
+            most = most.max(resident());
+            time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = watching => {}
+        took = served(&victim, &cids[..2]) => println!("served in {took:?}"),
+    }
+    let grown = most.saturating_sub(before) >> 20;
+    println!("{} MiB before, {grown} MiB more at most", before >> 20);
+    // The answers of all (64 MiB), what is on its way in both networks, and what is fetched.
+    assert!(grown < 130, "{grown} MiB");
+    victim.close().await;
+}
+
+/// Asks for `cids`, and accepts streams that are not read while what this returns is kept.
+async fn ask_and_not_read(evil: &Evil, victim: &Node, cids: &[Cid]) -> (IncomingStreams, Stream) {
+    let protocol = libp2p::StreamProtocol::new(tabpeer::exchange::bitswap::message::PROTOCOL);
+    let unread = evil.network.accept(protocol).await.expect("accepts");
+    let mut stream = evil.stream(victim).await;
+    let bytes = wants(cids.iter().copied(), WantKind::Block, true);
+    stream.write_all(&bytes).await.expect("asks");
+    stream.flush().await.expect("asks");
+    (unread, stream)
+}
+
 /// Bytes of memory that this process has.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -142,20 +200,13 @@ fn resident() -> usize {
 async fn those_who_do_not_read_their_answers_do_not_hold_up_others() {
     let (victim, cids) = with_blocks(80, 2).await;
     let evils = future::join_all((0..3).map(|_| Evil::new())).await;
-    let (mut unread, mut asking) = (Vec::new(), Vec::new());
+    let mut unread = Vec::new();
     for evil in &evils {
-        let protocol = libp2p::StreamProtocol::new(tabpeer::exchange::bitswap::message::PROTOCOL);
-        // Accepts streams and reads none of them.
-        unread.push(evil.network.accept(protocol).await.expect("accepts"));
-        let mut stream = evil.stream(&victim).await;
-        let bytes = wants(cids.iter().copied(), WantKind::Block, true);
-        stream.write_all(&bytes).await.expect("asks");
-        stream.flush().await.expect("asks");
-        asking.push(stream);
+        unread.push(ask_and_not_read(evil, &victim, &cids).await);
     }
     let took = served(&victim, &cids).await;
     assert!(took < Duration::from_secs(15), "{took:?}");
-    drop(asking);
+    drop(unread);
     for evil in &evils {
         evil.network.close().await;
     }

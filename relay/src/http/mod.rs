@@ -21,6 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
 use tabpeer::exchange::bitswap::Bitswap;
+use tabpeer::network::peers::PeersWatch;
 use tabpeer::store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -119,7 +120,7 @@ pub fn router(
     config: &RelayConfig,
     identity: Keypair,
     addresses: watch::Receiver<Vec<Multiaddr>>,
-    content: Option<(Store, Bitswap)>,
+    content: Option<(Store, Bitswap, PeersWatch)>,
 ) -> Router {
     let record = well_known::WellKnown::new(
         identity,
@@ -130,8 +131,8 @@ pub fn router(
     let router =
         Router::new().route("/healthz", get(async || "ok\n")).merge(well_known::routes(record));
     let router = match content {
-        Some((store, bitswap)) if config.gateway.enabled => {
-            router.merge(gateway::routes(store, bitswap, &config.gateway))
+        Some((store, bitswap, connected)) if config.gateway.enabled => {
+            router.merge(gateway::routes(store, bitswap, connected, &config.gateway))
         }
         _ => router,
     };

@@ -302,7 +302,7 @@ impl Driver {
             self.lookups += 1;
             let (store, events) = (self.store.clone(), self.events.clone());
             task::spawn(async move {
-                let found = lookup::look_up(&store, &lookup.items).await;
+                let found = lookup::look_up(&store, &lookup).await;
                 let _ = events.send(Event::LookedUp { lookup, found }).await;
             });
         }

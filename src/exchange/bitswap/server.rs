@@ -8,8 +8,12 @@
 //! Fair by bytes: each peer has a count of what it was given, and the lowest goes first. A peer that
 //! comes back from having wanted nothing starts at the count of the one served last, so that it can
 //! neither save up nor is it behind.
+//!
+//! What was read and not sent is bounded, for each peer and for all together ([`Room`]): a lookup
+//! waits until there is room for it, and brings back no more than that.
 
 mod ledger;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +23,12 @@ use cid::Cid;
 use libp2p::PeerId;
 
 use self::ledger::{Hash, Ledger, Place, Want};
+use self::room::Room;
 use super::message::{Message, Presence, RawBlock, WantEntry, WantKind, presence_len};
 use crate::boxmap::{BoxMap, BoxSet};
 use crate::content::block::{Block, MAX_BLOCK};
+
+pub use room::{MAX_HELD, MAX_READ};
 
 /// Wants kept of one peer (what Kubo keeps); beyond, the least useful is dropped.
 pub const MAX_WANTS_PER_PEER: usize = 1024;
@@ -30,7 +37,7 @@ pub const MAX_WANTS: usize = 64 << 10;
 /// Wants that each peer may have even when [`MAX_WANTS`] is reached.
 pub const MIN_WANTS_PER_PEER: usize = 64;
 /// Bytes of blocks made ready for one peer and not sent yet: one message on its way, one behind it, one being
-/// read from the store.
+/// read from the store. Less when [`MAX_HELD`] comes near.
 pub const MAX_OUTSTANDING: usize = 4 << 20;
 /// Bytes of blocks in one message, unless one block alone has more.
 pub const MESSAGE_TARGET: usize = 1 << 20;
@@ -53,6 +60,7 @@ pub struct Server {
     /// Whose wants are being looked up or wait for the block.
     watched: HashMap<Hash, BoxSet<PeerId>>,
     total: usize,
+    room: Room,
     /// Numbers the wants in the order of their coming.
     numbers: u64,
     /// What the peer served last had been given.
@@ -64,6 +72,10 @@ pub struct Server {
 pub struct Lookup {
     pub peer: PeerId,
     pub items: Vec<LookupItem>,
+    /// Bytes of blocks to bring back, the first whatever its size. What goes beyond is [`Found::Unread`].
+    pub keep: usize,
+    /// Bytes of blocks that may be in memory while they are read; at least one block's.
+    pub read: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +92,8 @@ pub enum Found {
     Block(Block),
     Here,
     Absent,
+    /// It was not looked for, as there was no room for it: it is looked up again.
+    Unread,
 }
 
 /// A message for a peer.
@@ -114,8 +128,9 @@ impl Server {
     }
 
     pub fn disconnected(&mut self, peer: PeerId) {
-        let Some(ledger) = self.ledgers.remove(&peer) else { return };
+        let Some(mut ledger) = self.ledgers.remove(&peer) else { return };
         self.total -= ledger.len();
+        self.room.release(&mut ledger, usize::MAX);
         for hash in ledger.hashes() {
             self.unwatch(peer, &hash);
         }
@@ -148,21 +163,29 @@ impl Server {
         self.stored(&waiting);
     }
 
-    /// What to look up next; `None`: nothing is wanted, or whoever wants has enough on its way.
+    /// What to look up next; `None`: nothing is wanted, or whoever wants has enough on its way, or
+    /// all together have.
     pub fn next_lookup(&mut self) -> Option<Lookup> {
-        let ready = self.ledgers.iter_mut().filter(|(_, ledger)| ledger.is_ready());
+        if !self.room.has_some() {
+            return None;
+        }
+        let share = self.room.share();
+        let ready = self.ledgers.iter_mut().filter(|(_, ledger)| ledger.is_ready(share));
         let (peer, ledger) = ready.min_by_key(|(_, ledger)| ledger.given)?;
         self.clock = ledger.given;
-        let items = ledger.start_lookup();
+        let keep = share.saturating_sub(ledger.outstanding);
+        let items = ledger.start_lookup(keep);
+        let read = self.room.start_reading(items.len());
         for item in &items {
             self.watched.entry(*item.cid.hash()).or_default().insert(*peer);
         }
-        Some(Lookup { peer: *peer, items })
+        Some(Lookup { peer: *peer, items, keep, read })
     }
 
     /// What came of a lookup, item by item; what is missing at the end was not found.
     pub fn found(&mut self, lookup: Lookup, found: Vec<Found>) -> Vec<Reply> {
         let peer = lookup.peer;
+        self.room.end_reading(lookup.read);
         let Some(ledger) = self.ledgers.get_mut(&peer) else { return Vec::new() };
         let mut answer = Answer::new(peer, ledger.end_lookup());
         let mut largest = 0;
@@ -181,6 +204,10 @@ impl Server {
                 (Found::Block(_) | Found::Here, WantKind::Have) => {
                     answer.presence(item.cid, Presence::Have);
                 }
+                (Found::Unread, _) => {
+                    ledger.requeue(hash);
+                    continue;
+                }
                 (_, _) => {
                     if want.send_dont_have {
                         answer.presence(item.cid, Presence::DontHave);
@@ -196,7 +223,7 @@ impl Server {
         let pending = ledger.expected().saturating_mul(ledger.queued());
         let replies = answer.finish(i32::try_from(pending).unwrap_or(i32::MAX));
         let bytes: usize = replies.iter().map(|reply| reply.bytes).sum();
-        ledger.outstanding += bytes;
+        self.room.hold(ledger, bytes);
         ledger.given += bytes as u64;
         self.forget_if_idle(peer);
         replies
@@ -205,7 +232,7 @@ impl Server {
     /// So much of the replies to `peer` was sent, or will never be.
     pub fn sent(&mut self, peer: PeerId, bytes: usize) {
         if let Some(ledger) = self.ledgers.get_mut(&peer) {
-            ledger.outstanding = ledger.outstanding.saturating_sub(bytes);
+            self.room.release(ledger, bytes);
             self.forget_if_idle(peer);
         }
     }
@@ -316,3 +343,4 @@ impl Answer {
 }
 
 const _: () = assert!(MESSAGE_TARGET + MAX_BLOCK < super::message::MAX_MESSAGE);
+const _: () = assert!(MAX_OUTSTANDING + MAX_BLOCK < MAX_READ && MAX_READ < MAX_HELD);

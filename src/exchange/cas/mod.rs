@@ -1,7 +1,8 @@
 //! `/cas/1.0.0`: content by hash, whole, one request and one answer on a stream of its own.
 //!
 //! The request is `{"type":"GET_CONTENT","hash":H}` with, as far as they are given, `requesterId`
-//! (a DID), `preferredSources` and `ttl` (hops that the request may go on). `H` is a CID, or the
+//! (a DID), `preferredSources` and `ttl` (hops that the request may go on: it rides along for those who
+//! pass requests on; we do not). `H` is a CID, or the
 //! hex digits of a SHA-256, which stand for the raw block with that hash. The answer is
 //! `{"hash":H,"content":BASE64}`, without `content` where there is none. The design that this comes
 //! from has no frames; ours puts the length in front as an unsigned varint, and each side takes a
@@ -20,7 +21,7 @@ mod verify;
 pub use client::{CasError, ask_peers};
 pub use frame::FrameReader;
 pub use message::{AnswerHead, MessageError, Request, answer_without, decode_answer};
-pub use server::{Forward, serve};
+pub use server::serve;
 pub use source::CasSource;
 pub use verify::verify;
 
@@ -38,9 +39,7 @@ pub const MAX_ANSWER: usize = MAX_CONTENT.div_ceil(3) * 4 + (4 << 10);
 pub const MAX_TEXT: usize = 512;
 /// Most `preferredSources` that are read.
 pub const MAX_PREFERRED: usize = 8;
-/// Most hops that a request goes on, whatever its `ttl` says.
-pub const MAX_TTL: u32 = 4;
-/// A transfer in which nothing arrives, or nothing is taken, for this long is given up.
+/// An answer of which nothing arrives, or a request that has not arrived, for this long is given up.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Peers asked for one CID at the same time.
 pub const MAX_ASKED: usize = 8;
@@ -50,7 +49,3 @@ pub const LARGE_ANSWER: usize = 1 << 20;
 pub const MAX_ANSWERS: usize = 32;
 /// Of these, those of one peer.
 pub const MAX_ANSWERS_PER_PEER: usize = 8;
-/// Requests of others that are passed on at a time.
-pub const MAX_FORWARDS: usize = 8;
-/// How long passing on may take.
-pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(25);

@@ -1,31 +1,27 @@
-//! Answering: from the store, or from elsewhere for a request that may go on.
+//! Answering, from the store alone: a request that could go on ends here. Whoever passed it on would
+//! fetch and keep for a stranger what its own user never asked for.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
 use cid::Cid;
-use futures::{AsyncReadExt as _, AsyncWriteExt as _};
-use libp2p::{PeerId, StreamProtocol};
+use futures::AsyncReadExt as _;
+use libp2p::StreamProtocol;
 
 use super::{
-    AnswerHead, FORWARD_TIMEOUT, FrameReader, MAX_ANSWERS, MAX_ANSWERS_PER_PEER, MAX_CONTENT,
-    MAX_FORWARDS, MAX_REQUEST, MAX_TTL, MessageError, PROTOCOL, Request, STALL_TIMEOUT,
-    answer_without,
+    AnswerHead, FrameReader, MAX_ANSWERS, MAX_ANSWERS_PER_PEER, MAX_CONTENT, MAX_REQUEST,
+    MessageError, PROTOCOL, Request, STALL_TIMEOUT, answer_without,
 };
-use crate::boxmap::BoxSet;
 use crate::{
     content::{
         block::{Block, DAG_PB},
         read::{ReadError, ReadStep, Reader},
         walk::{Leaves, Walk},
     },
-    exchange::answers::{AnswerLimits, answer_each},
+    exchange::answers::{AnswerLimits, Answering, SendError, answer_each},
     network::{NetworkError, Stream, peers::PeerStreams},
-    platform::{BoxFuture, MaybeSend, MaybeSync, task, time},
+    platform::{task, time},
     store::{Store, StoreError},
 };
 
@@ -37,27 +33,15 @@ const READ_WINDOW: usize = 8;
 /// Most blocks of a file that is answered with; one of the largest size in chunks of 1 KiB has as many.
 const MAX_FILE_BLOCKS: usize = MAX_CONTENT >> 10;
 
-/// Where requests go that the store cannot answer.
-pub trait Forward: MaybeSend + MaybeSync + 'static {
-    /// Looks for the content of `request` elsewhere, on behalf of `from`, who must not be asked.
-    /// `request.ttl` is what is left for whoever is asked. Resolves with whether all of it is in the
-    /// store now. Dropped when it takes too long.
-    fn find(&self, from: PeerId, request: Request) -> BoxFuture<bool>;
-}
-
-/// Answers requests until the network closes. Without `forward` no request goes on.
-pub async fn serve(
-    streams: &dyn PeerStreams,
-    store: Store,
-    forward: Option<Arc<dyn Forward>>,
-) -> Result<(), NetworkError> {
+/// Answers requests until the network closes.
+pub async fn serve(streams: &dyn PeerStreams, store: Store) -> Result<(), NetworkError> {
     let incoming = streams.accept(StreamProtocol::new(PROTOCOL)).await?;
-    let server = Arc::new(Server { store, forward, passed_on: Mutex::default() });
+    let server = Arc::new(Server { store });
     let limits = AnswerLimits { all: MAX_ANSWERS, per_peer: MAX_ANSWERS_PER_PEER };
     task::spawn(answer_each(incoming, limits, move |peer, stream| {
         let server = server.clone();
         Box::pin(async move {
-            if let Err(error) = server.answer(peer, stream).await {
+            if let Err(error) = server.answer(stream).await {
                 tracing::debug!(%peer, %error, "a request for content was not answered");
             }
         })
@@ -67,17 +51,16 @@ pub async fn serve(
 
 struct Server {
     store: Store,
-    forward: Option<Arc<dyn Forward>>,
-    /// What is being looked for elsewhere: a request for it that comes round in a circle ends here.
-    passed_on: Mutex<BoxSet<Cid>>,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum AnswerError {
     #[error("the stream broke: {0}")]
     Io(#[from] io::Error),
-    #[error("nothing was taken or sent for {} s", STALL_TIMEOUT.as_secs())]
+    #[error("no request came within {} s", STALL_TIMEOUT.as_secs())]
     Stalled,
+    #[error(transparent)]
+    Send(#[from] SendError),
     #[error(transparent)]
     Message(#[from] MessageError),
     #[error(transparent)]
@@ -100,34 +83,31 @@ enum Found {
 
 impl Server {
     /// Dropping the stream before its end resets it: the other side then knows that it has not all.
-    async fn answer(&self, peer: PeerId, mut stream: Stream) -> Result<(), AnswerError> {
+    async fn answer(&self, mut stream: Stream) -> Result<(), AnswerError> {
         let request = time::timeout(STALL_TIMEOUT, read_request(&mut stream)).await;
         let (request, bare) = request.map_err(|_| AnswerError::Stalled)??;
         let cid = request.cid;
-        let mut found = self.find(cid).await?;
-        if matches!(found, Found::Nothing) && self.pass_on(peer, request).await {
-            found = self.find(cid).await?;
-        }
-        match found {
-            Found::Nothing => send(&mut stream, &answer_without(&cid, None, bare)).await?,
+        let mut out = Answering::new(stream);
+        match self.find(cid).await? {
+            Found::Nothing => out.send(&answer_without(&cid, None, bare)).await?,
             Found::TooLarge => {
                 let reason = format!("it has more than {MAX_CONTENT} bytes");
-                send(&mut stream, &answer_without(&cid, Some(&reason), bare)).await?;
+                out.send(&answer_without(&cid, Some(&reason), bare)).await?;
             }
             Found::Block(block) => {
                 let frame = AnswerHead::new(&cid, block.data().len(), bare);
-                send(&mut stream, &frame.head).await?;
-                send(&mut stream, STANDARD.encode(block.data()).as_bytes()).await?;
-                send(&mut stream, frame.tail).await?;
+                out.send(&frame.head).await?;
+                out.send(STANDARD.encode(block.data()).as_bytes()).await?;
+                out.send(frame.tail).await?;
             }
             Found::File(reader, size) => {
                 let frame = AnswerHead::new(&cid, size, bare);
-                send(&mut stream, &frame.head).await?;
-                self.send_file(&mut stream, *reader).await?;
-                send(&mut stream, frame.tail).await?;
+                out.send(&frame.head).await?;
+                self.send_file(&mut out, *reader).await?;
+                out.send(frame.tail).await?;
             }
         }
-        timed(stream.close()).await
+        Ok(out.close().await?)
     }
 
     async fn find(&self, cid: Cid) -> Result<Found, AnswerError> {
@@ -170,7 +150,11 @@ impl Server {
         Ok(self.store.has_many(&all).await?.into_iter().all(|has| has))
     }
 
-    async fn send_file(&self, stream: &mut Stream, mut reader: Reader) -> Result<(), AnswerError> {
+    async fn send_file(
+        &self,
+        out: &mut Answering<Stream>,
+        mut reader: Reader,
+    ) -> Result<(), AnswerError> {
         let mut carry = BytesMut::new();
         loop {
             match reader.next() {
@@ -178,10 +162,10 @@ impl Server {
                     // Whole groups of base64 only, as no padding may stand in the middle.
                     carry.extend_from_slice(&bytes);
                     let groups = carry.split_to(carry.len() / 3 * 3);
-                    send(stream, STANDARD.encode(&groups).as_bytes()).await?;
+                    out.send(STANDARD.encode(&groups).as_bytes()).await?;
                 }
                 ReadStep::Done => {
-                    return send(stream, STANDARD.encode(&carry).as_bytes()).await;
+                    return Ok(out.send(STANDARD.encode(&carry).as_bytes()).await?);
                 }
                 ReadStep::Wait => {
                     let wants = reader.wants(READ_WINDOW);
@@ -195,36 +179,6 @@ impl Server {
                 }
             }
         }
-    }
-
-    /// Has the content looked for elsewhere, if the request may go on.
-    async fn pass_on(&self, from: PeerId, mut request: Request) -> bool {
-        let Some(forward) = &self.forward else { return false };
-        let Some(ttl) = request.ttl.and_then(|ttl| ttl.min(MAX_TTL).checked_sub(1)) else {
-            return false;
-        };
-        request.ttl = Some(ttl);
-        let Some(_turn) = self.take_turn(request.cid) else { return false };
-        time::timeout(FORWARD_TIMEOUT, forward.find(from, request)).await.unwrap_or(false)
-    }
-
-    fn take_turn(&self, cid: Cid) -> Option<Turn<'_>> {
-        let mut running = self.passed_on.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = running.len() < MAX_FORWARDS;
-        // Made only if it is one: its drop ends the turn.
-        (free && running.insert(cid)).then(|| Turn { of: &self.passed_on, cid })
-    }
-}
-
-/// A request being passed on; no longer when this is dropped.
-struct Turn<'a> {
-    of: &'a Mutex<BoxSet<Cid>>,
-    cid: Cid,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.cid);
     }
 }
 
@@ -240,20 +194,5 @@ async fn read_request(stream: &mut Stream) -> Result<(Request, bool), AnswerErro
         if reader.push(buffer.get(..len).unwrap_or_default())? {
             return Ok((Request::decode(reader.body())?, reader.is_bare()));
         }
-    }
-}
-
-async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), AnswerError> {
-    // In parts, so that the time-out is for progress, not for the whole.
-    for part in bytes.chunks(64 << 10) {
-        timed(stream.write_all(part)).await?;
-    }
-    timed(stream.flush()).await
-}
-
-async fn timed<T>(work: impl Future<Output = io::Result<T>>) -> Result<T, AnswerError> {
-    match time::timeout(STALL_TIMEOUT, work).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(AnswerError::Stalled),
     }
 }

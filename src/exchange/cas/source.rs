@@ -123,7 +123,8 @@ impl Session {
         self.lookups.push((cid, Box::pin(lookup)));
     }
 
-    /// Whom to ask. With hops to go, those that speak Bitswap as well: only here they pass it on.
+    /// Whom to ask. With hops to go, those that speak Bitswap as well: only here they may pass it on
+    /// (peers of ours do not).
     fn holders(&self) -> Vec<PeerId> {
         let passed_on = self.request.ttl.is_some_and(|ttl| ttl > 0);
         let peers = self.streams.peers().current();

@@ -36,11 +36,14 @@ pub(super) struct Local {
     wanted: Vec<Cid>,
     foreseen: Vec<Cid>,
     absent: HashSet<Hash>,
+    /// What has come since the look-up that runs was begun: what it says of these is out of date.
+    came: HashSet<Hash>,
 }
 
 impl Local {
     pub fn new(store: Store) -> Self {
-        Self { store, wanted: Vec::new(), foreseen: Vec::new(), absent: HashSet::new() }
+        let (absent, came) = (HashSet::new(), HashSet::new());
+        Self { store, wanted: Vec::new(), foreseen: Vec::new(), absent, came }
     }
 
     /// Whether the block has to be looked up; if so, it will be.
@@ -70,6 +73,10 @@ impl Local {
     /// A block has come, so it may be stored from now on.
     pub fn arrived(&mut self, cid: &Cid) {
         self.absent.remove(cid.hash());
+        // Above the bound something may be fetched once more.
+        if self.came.len() < MAX_ABSENT {
+            self.came.insert(*cid.hash());
+        }
     }
 
     /// The next look-up, if there is something to look up.
@@ -79,6 +86,7 @@ impl Local {
         }
         let wanted: Vec<Cid> = self.wanted.drain(..self.wanted.len().min(MAX_READ)).collect();
         let foreseen = std::mem::take(&mut self.foreseen);
+        self.came.clear();
         let store = self.store.clone();
         Some(Box::pin(async move {
             let (read, there) =
@@ -99,7 +107,8 @@ impl Local {
         if self.absent.len() + found.absent.len() > MAX_ABSENT {
             self.absent.clear();
         }
-        self.absent.extend(found.absent.iter().map(|cid| *cid.hash()));
+        let absent = found.absent.iter().map(|cid| *cid.hash());
+        self.absent.extend(absent.filter(|hash| !self.came.contains(hash)));
     }
 }
 

@@ -1,16 +1,22 @@
 //! Where the gateway's blocks come from: the store and, if the operator wants it, connected peers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cid::Cid;
+use futures::FutureExt as _;
+use libp2p::PeerId;
 use tabpeer::content::block::Block;
+use tabpeer::exchange::bitswap::message::PROTOCOL;
 use tabpeer::exchange::bitswap::{Bitswap, Session, SessionEvent};
+use tabpeer::network::peers::PeersWatch;
 use tabpeer::store::{Store, StoreError};
 
 /// Bytes of fetched blocks that are kept for the next who asks.
 const CACHE_BYTES: usize = 64 << 20;
+/// How long a peer that has only just connected is given to say what it speaks.
+const INTRODUCTION: Duration = Duration::from_secs(3);
 
 /// What all requests share.
 #[derive(Clone)]
@@ -21,10 +27,17 @@ pub struct Source {
 
 struct Peers {
     bitswap: Bitswap,
+    connected: PeersWatch,
     /// For one block.
     patience: Duration,
     cache: Mutex<Cache>,
+    /// Of the connected peers, those that have not said in time what they speak: nobody waits for
+    /// them again.
+    silent: Mutex<HashSet<PeerId>>,
 }
+
+/// What a block is known by, whatever CID it is asked for under.
+type Hash = Box<[u8]>;
 
 /// The blocks of one request.
 pub struct Blocks {
@@ -36,16 +49,17 @@ pub struct Blocks {
 /// Fetched blocks by hash, the oldest first to go.
 #[derive(Default)]
 struct Cache {
-    blocks: HashMap<Box<[u8]>, Block>,
-    order: VecDeque<Box<[u8]>>,
+    blocks: HashMap<Hash, Block>,
+    order: VecDeque<Hash>,
     bytes: usize,
 }
 
 impl Source {
     /// With `peers`: who else is asked, and for how long.
-    pub fn new(store: Store, peers: Option<(Bitswap, Duration)>) -> Self {
-        let peers = peers.map(|(bitswap, patience)| {
-            Arc::new(Peers { bitswap, patience, cache: Mutex::default() })
+    pub fn new(store: Store, peers: Option<(Bitswap, PeersWatch, Duration)>) -> Self {
+        let peers = peers.map(|(bitswap, connected, patience)| {
+            let (cache, silent) = (Mutex::default(), Mutex::default());
+            Arc::new(Peers { bitswap, connected, patience, cache, silent })
         });
         Self { store, peers }
     }
@@ -82,52 +96,140 @@ impl Blocks {
         let missing = cids.iter().zip(&found).filter(|(_, block)| block.is_none());
         let missing: Vec<Cid> = missing.map(|(cid, _)| *cid).collect();
         if !missing.is_empty() {
-            let mut fetched = self.fetch(&peers, missing).await;
+            let fetched = self.fetch(&peers, missing).await;
             for (cid, block) in cids.iter().zip(&mut found).filter(|(_, block)| block.is_none()) {
-                *block = fetched.remove(cid);
+                *block = fetched.get(&hash(cid)).and_then(|block| under(cid, block));
             }
         }
         Ok(found)
     }
 
     /// Those of `missing` that come in time; they are given up as soon as every connected peer has said no.
-    async fn fetch(&mut self, peers: &Peers, missing: Vec<Cid>) -> HashMap<Cid, Block> {
-        let mut fetched = HashMap::new();
+    async fn fetch(&mut self, peers: &Peers, missing: Vec<Cid>) -> HashMap<Hash, Block> {
         if self.session.is_none() {
             self.session = peers.bitswap.session().ok();
         }
-        let Some(session) = &mut self.session else { return fetched };
-        session.want(missing.clone()).await;
-        let mut open = missing;
-        let collect = async {
-            while !open.is_empty() {
-                match session.next().await {
-                    Some(SessionEvent::Block { block, .. }) => {
-                        open.retain(|cid| cid.hash() != block.cid().hash());
-                        lock(&peers.cache).insert(&block);
-                        fetched.insert(*block.cid(), block);
+        let Some(session) = &mut self.session else { return HashMap::new() };
+        let open = missing.into_iter().map(|cid| (hash(&cid), cid)).collect();
+        let mut round = Round { peers, open, refused: HashSet::new(), fetched: HashMap::new() };
+        let _ = tokio::time::timeout(peers.patience, round.run(session)).await;
+        // What comes now comes too late for this response.
+        session.cancel(round.open.into_values().collect()).await;
+        round.fetched
+    }
+}
+
+/// Blocks being asked of the connected peers.
+struct Round<'a> {
+    peers: &'a Peers,
+    /// One CID for each block.
+    open: HashMap<Hash, Cid>,
+    /// Of these, those that every peer asked has not.
+    refused: HashSet<Hash>,
+    fetched: HashMap<Hash, Block>,
+}
+
+impl Round<'_> {
+    async fn run(&mut self, session: &mut Session) {
+        loop {
+            let strangers = self.peers.strangers();
+            session.want(self.open.values().copied().collect()).await;
+            while self.refused.len() < self.open.len() {
+                let Some(event) = session.next().await else { return };
+                self.take(event);
+            }
+            if self.open.is_empty() || strangers.is_empty() {
+                return;
+            }
+            // Who has only just connected was not asked yet.
+            let introduced = self.peers.introduced(strangers);
+            tokio::pin!(introduced);
+            let somebody_new = loop {
+                tokio::select! {
+                    somebody = &mut introduced => break somebody,
+                    event = session.next() => {
+                        let Some(event) = event else { return };
+                        self.take(event);
                     }
-                    Some(SessionEvent::Exhausted { cids }) => {
-                        open.retain(|cid| !cids.contains(cid));
-                    }
-                    None => return,
+                }
+            };
+            if self.open.is_empty() || !somebody_new {
+                return;
+            }
+            session.cancel(self.open.values().copied().collect()).await;
+            // What was said before that is no answer to what is asked now.
+            while let Some(Some(event)) = session.next().now_or_never() {
+                self.take(event);
+            }
+            self.refused.clear();
+        }
+    }
+
+    fn take(&mut self, event: SessionEvent) {
+        match event {
+            SessionEvent::Block { block, .. } => {
+                let hash = hash(block.cid());
+                self.open.remove(&hash);
+                self.refused.remove(&hash);
+                lock(&self.peers.cache).insert(&block);
+                self.fetched.insert(hash, block);
+            }
+            SessionEvent::Exhausted { cids } => {
+                let refused = cids.iter().map(hash).filter(|hash| self.open.contains_key(hash));
+                self.refused.extend(refused);
+            }
+        }
+    }
+}
+
+impl Peers {
+    /// The connected peers of which it is not known yet what they speak.
+    fn strangers(&self) -> HashSet<PeerId> {
+        let connected = self.connected.current();
+        let mut silent = lock(&self.silent);
+        silent.retain(|peer| connected.contains_key(peer));
+        let unknown = connected.iter().filter(|(_, info)| info.agent.is_none() && !info.limited);
+        unknown.map(|(peer, _)| *peer).filter(|peer| !silent.contains(peer)).collect()
+    }
+
+    /// Resolves when one of `strangers` turns out to speak Bitswap (`true`), or all turn out not to.
+    async fn introduced(&self, mut strangers: HashSet<PeerId>) -> bool {
+        let mut connected = self.connected.clone();
+        let speaks = async {
+            let mut now = Some(connected.current());
+            while let Some(peers) = now.take() {
+                let known = |peer: &PeerId| peers.get(peer).is_none_or(|info| info.agent.is_some());
+                let speaks = |peer: &PeerId| {
+                    let said = peers.get(peer).map(|info| &info.protocols);
+                    said.is_some_and(|said| said.iter().any(|name| name == PROTOCOL))
+                };
+                if strangers.iter().any(speaks) {
+                    return true;
+                }
+                strangers.retain(|peer| !known(peer));
+                if !strangers.is_empty() {
+                    now = connected.changed().await;
                 }
             }
+            false
         };
-        let _ = tokio::time::timeout(peers.patience, collect).await;
-        // What comes now comes too late for this response.
-        session.cancel(open).await;
-        fetched
+        match tokio::time::timeout(INTRODUCTION, speaks).await {
+            Ok(speaks) => speaks,
+            Err(_) => {
+                lock(&self.silent).extend(strangers);
+                false
+            }
+        }
     }
 }
 
 impl Cache {
     fn get(&self, cid: &Cid) -> Option<Block> {
-        self.blocks.get(cid.hash().digest()).filter(|block| block.cid() == cid).cloned()
+        self.blocks.get(&hash(cid)).and_then(|block| under(cid, block))
     }
 
     fn insert(&mut self, block: &Block) {
-        let key: Box<[u8]> = block.cid().hash().digest().into();
+        let key = hash(block.cid());
         if self.blocks.contains_key(&key) {
             return;
         }
@@ -143,14 +245,33 @@ impl Cache {
     }
 }
 
-fn lock(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {
-    cache.lock().unwrap_or_else(PoisonError::into_inner)
+fn hash(cid: &Cid) -> Hash {
+    cid.hash().to_bytes().into()
+}
+
+/// The same bytes under the CID by which they are asked for.
+fn under(cid: &Cid, block: &Block) -> Option<Block> {
+    if cid == block.cid() {
+        return Some(block.clone());
+    }
+    Block::verify(*cid, block.data().clone()).ok()
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use cid::Version;
-    use tabpeer::content::block::RAW;
+    use libp2p::StreamProtocol;
+    use libp2p::identity::Keypair;
+    use tabpeer::content::block::{DAG_PB, RAW};
+    use tabpeer::network::peers::{PeerStreams, Peers};
+    use tabpeer::network::{IncomingStreams, Network, NetworkConfig, NetworkError, Stream};
+    use tabpeer::platform::BoxFuture;
+    use tabpeer::platform::memory::MemoryDatabase;
+    use tokio::sync::watch;
 
     use super::*;
 
@@ -163,5 +284,137 @@ mod tests {
         }
         assert_eq!((cache.bytes, cache.blocks.len(), cache.order.len()), (CACHE_BYTES, 64, 64));
         assert!(cache.get(block(5).cid()).is_none() && cache.get(block(6).cid()).is_some());
+    }
+
+    /// A network of which is told who is connected when the test says so.
+    struct Veiled {
+        network: Network,
+        peers: watch::Receiver<Arc<Peers>>,
+    }
+
+    impl PeerStreams for Veiled {
+        fn open_stream(
+            &self,
+            peer: PeerId,
+            protocol: StreamProtocol,
+        ) -> BoxFuture<Result<Stream, NetworkError>> {
+            PeerStreams::open_stream(&self.network, peer, protocol)
+        }
+
+        fn accept(
+            &self,
+            protocol: StreamProtocol,
+        ) -> BoxFuture<Result<IncomingStreams, NetworkError>> {
+            PeerStreams::accept(&self.network, protocol)
+        }
+
+        fn peers(&self) -> PeersWatch {
+            PeersWatch::new(self.peers.clone())
+        }
+
+        fn peer_id(&self) -> PeerId {
+            self.network.peer_id()
+        }
+    }
+
+    fn network() -> Network {
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let config = NetworkConfig { listen, ..NetworkConfig::new(Keypair::generate_ed25519()) };
+        Network::start(config).unwrap()
+    }
+
+    async fn store() -> Store {
+        Store::open(Arc::new(MemoryDatabase::new())).await.unwrap()
+    }
+
+    /// A peer with `block`; a source that is connected with it, and who it is told to be connected with:
+    /// the peer before it has said anything, and then.
+    struct Pair {
+        source: Source,
+        told: watch::Sender<Arc<Peers>>,
+        known: Arc<Peers>,
+        _serving: (Network, Bitswap, tabpeer::store::Session),
+    }
+
+    impl Pair {
+        async fn new(block: &Block) -> Self {
+            let serving = network();
+            let their_store = store().await;
+            let mut session = their_store.session();
+            session.put(block.clone()).await.unwrap();
+            let theirs = Bitswap::start(Arc::new(serving.clone()), their_store).await.unwrap();
+            let mut status = serving.status();
+            let listens = status.wait_for(|status| !status.listen_addresses.is_empty()).await;
+            let address = listens.unwrap().listen_addresses[0].clone();
+            let network = network();
+            network.dial(address).await.unwrap();
+            let mut peers = network.peers();
+            let known = loop {
+                let now = peers.current();
+                if now.values().any(|info| info.agent.is_some()) {
+                    break now;
+                }
+                peers.changed().await.unwrap();
+            };
+            let mut strange = (*known).clone();
+            for info in strange.values_mut() {
+                (info.agent, info.protocols) = (None, Vec::new());
+            }
+            let (told, peers) = watch::channel(Arc::new(strange));
+            let streams = Arc::new(Veiled { network, peers });
+            let (our_store, watch) = (store().await, streams.peers());
+            let bitswap = Bitswap::start(streams, our_store.clone()).await.unwrap();
+            let source = Source::new(our_store, Some((bitswap, watch, Duration::from_secs(20))));
+            Self { source, told, known, _serving: (serving, theirs, session) }
+        }
+    }
+
+    fn dag_pb() -> Block {
+        Block::encode(Version::V0, DAG_PB, b"\n\x02\x08\x01".to_vec().into())
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_has_only_just_connected_is_asked() {
+        let block = dag_pb();
+        let pair = Pair::new(&block).await;
+        let mut blocks = pair.source.blocks(false);
+        let mut found = Box::pin(blocks.get(block.cid()));
+        // Nothing to be ready for: it must not have given up by then.
+        tokio::select! {
+            found = &mut found => panic!("it has not waited: {found:?}"),
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+        }
+        pair.told.send_replace(pair.known.clone());
+        assert_eq!(found.await.unwrap(), Some(block));
+        // What nobody has is given up at once.
+        let absent = Block::encode(Version::V1, RAW, b"absent".to_vec().into());
+        let answer = tokio::time::timeout(INTRODUCTION, blocks.get(absent.cid())).await;
+        assert_eq!(answer.expect("at once").unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_says_nothing_is_waited_for_once() {
+        let pair = Pair::new(&dag_pb()).await;
+        let absent = Block::encode(Version::V1, RAW, b"absent".to_vec().into());
+        assert_eq!(pair.source.blocks(false).get(absent.cid()).await.unwrap(), None);
+        let mut blocks = pair.source.blocks(false);
+        let answer = tokio::time::timeout(INTRODUCTION, blocks.get(absent.cid())).await;
+        assert_eq!(answer.expect("at once").unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_block_comes_under_every_cid_that_it_is_asked_for_under() {
+        let block = dag_pb();
+        let hash = *block.cid().hash();
+        let cids = [Cid::new_v1(RAW, hash), *block.cid(), Cid::new_v1(DAG_PB, hash), *block.cid()];
+        let pair = Pair::new(&block).await;
+        pair.told.send_replace(pair.known.clone());
+        // Fetched, and then from the cache.
+        for _ in 0..2 {
+            let found = pair.source.blocks(false).get_many(&cids).await.unwrap();
+            let found: Vec<Option<Cid>> =
+                found.iter().map(|b| b.as_ref().map(|b| *b.cid())).collect();
+            assert_eq!(found, cids.map(Some));
+        }
     }
 }

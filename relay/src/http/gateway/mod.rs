@@ -22,6 +22,7 @@ use futures::stream;
 use tabpeer::content::block::sha256;
 use tabpeer::content::car::{car_header, car_section};
 use tabpeer::exchange::bitswap::Bitswap;
+use tabpeer::network::peers::PeersWatch;
 use tabpeer::store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::cors::{Any, CorsLayer};
@@ -53,9 +54,15 @@ struct Gateway {
     requests: Arc<Semaphore>,
 }
 
-pub fn routes(store: Store, bitswap: Bitswap, config: &GatewayConfig) -> Router {
+/// `connected`: the peers that Bitswap may ask.
+pub fn routes(
+    store: Store,
+    bitswap: Bitswap,
+    connected: PeersWatch,
+    config: &GatewayConfig,
+) -> Router {
     let patience = Duration::from_secs(config.fetch_seconds);
-    let peers = config.fetch_from_peers.then_some((bitswap, patience));
+    let peers = config.fetch_from_peers.then_some((bitswap, connected, patience));
     let requests = Arc::new(Semaphore::new(config.max_requests));
     let gateway = Gateway { source: Source::new(store, peers), requests };
     let cors = CorsLayer::new()

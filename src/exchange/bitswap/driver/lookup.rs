@@ -3,10 +3,10 @@
 use cid::Cid;
 
 use crate::{
-    content::block::Block,
+    content::block::{Block, MAX_BLOCK},
     exchange::bitswap::{
         message::WantKind,
-        server::{Found, LookupItem},
+        server::{Found, Lookup, SMALL_BLOCK},
     },
     store::{Store, StoreError},
 };
@@ -15,18 +15,38 @@ use crate::{
 /// that asked whether they are here. The store does not know sizes.
 const MAX_PROBED: usize = 4;
 
-/// What is in the store, item by item. What cannot be read is absent: another peer may have it.
-pub(super) async fn look_up(store: &Store, items: &[LookupItem]) -> Vec<Found> {
+/// What is in the store, item by item. What cannot be read is absent: another peer may have it. At no
+/// time more than `lookup.read` bytes are in memory, of which `lookup.keep` are brought back.
+pub(super) async fn look_up(store: &Store, lookup: &Lookup) -> Vec<Found> {
+    let items = &lookup.items;
     let mut found = vec![Found::Absent; items.len()];
     let of = |kind| move |at: &usize| items[*at].kind == kind;
     let blocks: Vec<usize> = (0..items.len()).filter(of(WantKind::Block)).collect();
     let mut haves: Vec<usize> = (0..items.len()).filter(of(WantKind::Have)).collect();
     let cids = |places: &[usize]| places.iter().map(|at| items[*at].cid).collect::<Vec<Cid>>();
 
-    for (at, block) in blocks.iter().zip(read(store, &cids(&blocks)).await) {
-        if let Some(block) = block {
-            found[*at] = Found::Block(block);
+    let (mut rest, mut kept) = (blocks.as_slice(), 0);
+    // As many as there is room for if each is as large as can be.
+    let room = |kept: usize| lookup.read.saturating_sub(kept) / MAX_BLOCK;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(room(kept).min(rest.len()));
+        let mut full = now.is_empty();
+        for (at, block) in now.iter().zip(read(store, &cids(now)).await) {
+            let Some(block) = block else { continue };
+            let len = block.data().len();
+            full |= kept > 0 && kept + len > lookup.keep;
+            if full {
+                found[*at] = Found::Unread;
+            } else {
+                kept += len;
+                found[*at] = Found::Block(block);
+            }
         }
+        if full {
+            later.iter().for_each(|at| found[*at] = Found::Unread);
+            break;
+        }
+        rest = later;
     }
     if haves.is_empty() {
         return found;
@@ -36,9 +56,13 @@ pub(super) async fn look_up(store: &Store, items: &[LookupItem]) -> Vec<Found> {
     for at in &haves {
         found[*at] = Found::Here;
     }
-    haves.truncate(MAX_PROBED);
+    haves.truncate(MAX_PROBED.min(room(kept)));
     for (at, block) in haves.iter().zip(read(store, &cids(&haves)).await) {
-        found[*at] = block.map_or(Found::Absent, Found::Block);
+        found[*at] = match block {
+            Some(block) if block.data().len() <= SMALL_BLOCK => Found::Block(block),
+            Some(_) => Found::Here,
+            None => Found::Absent,
+        };
     }
     found
 }

@@ -1,15 +1,18 @@
 //! Writing to one peer: over one stream, opened on demand and closed when idle.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::AsyncWriteExt as _;
 use libp2p::{PeerId, StreamProtocol};
 use tokio::sync::mpsc;
 
-use super::{Event, STALL_TIMEOUT};
+use super::Event;
 use crate::{
-    exchange::bitswap::message::PROTOCOL,
+    exchange::{
+        answers::{Pace, SendError},
+        bitswap::message::PROTOCOL,
+    },
     network::{NetworkError, PeerStreams, Stream},
     platform::time::{self, Duration},
 };
@@ -18,7 +21,7 @@ use crate::{
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a close may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes that must have been taken within [`STALL_TIMEOUT`].
+/// Bytes that must have been taken before the peer counts as stalled.
 const PIECE: usize = 64 << 10;
 /// Messages handed to a writer: one on its way, one behind it.
 pub(super) const WRITE_QUEUE: usize = 2;
@@ -36,10 +39,8 @@ pub(super) struct Outgoing {
 pub(super) enum WriteError {
     #[error(transparent)]
     Open(#[from] NetworkError),
-    #[error("the stream broke: {0}")]
-    Io(#[from] io::Error),
-    #[error("nothing was taken for {} s", STALL_TIMEOUT.as_secs())]
-    Stalled,
+    #[error(transparent)]
+    Send(#[from] SendError),
 }
 
 pub(super) struct Writer {
@@ -89,14 +90,14 @@ impl Writer {
         if let Some(stream) = &mut self.stream {
             match write(stream, pieces).await {
                 Ok(()) => return Ok(()),
-                Err(WriteError::Stalled) => return Err(WriteError::Stalled),
                 // The other side may have had enough of an old stream. It sorts out what it gets
                 // twice.
-                Err(_) => self.stream = None,
+                Err(SendError::Io(_)) => self.stream = None,
+                Err(error) => return Err(error.into()),
             }
         }
         let stream = self.streams.open_stream(self.peer, StreamProtocol::new(PROTOCOL)).await?;
-        write(self.stream.insert(stream), pieces).await
+        Ok(write(self.stream.insert(stream), pieces).await?)
     }
 
     async fn close(&mut self) {
@@ -106,14 +107,11 @@ impl Writer {
     }
 }
 
-async fn write(stream: &mut Stream, pieces: &[Bytes]) -> Result<(), WriteError> {
-    let parts = pieces.iter().flat_map(|piece| piece.chunks(PIECE));
-    for part in parts {
-        timed(stream.write_all(part)).await?;
+/// Each message at a pace of its own: it holds memory until it is taken.
+async fn write(stream: &mut Stream, pieces: &[Bytes]) -> Result<(), SendError> {
+    let mut pace = Pace::default();
+    for part in pieces.iter().flat_map(|piece| piece.chunks(PIECE)) {
+        pace.keep(part.len(), stream.write_all(part)).await?;
     }
-    timed(stream.flush()).await
-}
-
-async fn timed(work: impl Future<Output = io::Result<()>>) -> Result<(), WriteError> {
-    time::timeout(STALL_TIMEOUT, work).await.map_err(|_| WriteError::Stalled)?.map_err(Into::into)
+    pace.keep(0, stream.flush()).await
 }

@@ -8,9 +8,7 @@ use std::{
 use cid::Cid;
 use multihash::Multihash;
 
-use super::{
-    FIRST_EXPECTED, LEAST_EXPECTED, LookupItem, MAX_LOOKUP, MAX_OUTSTANDING, MAX_WANTS_PER_PEER,
-};
+use super::{FIRST_EXPECTED, LEAST_EXPECTED, LookupItem, MAX_LOOKUP, MAX_WANTS_PER_PEER};
 use crate::{
     content::block::MAX_BLOCK,
     exchange::bitswap::message::{Presence, WantKind},
@@ -99,8 +97,9 @@ impl Ledger {
         self.wants.is_empty() && !self.looking_up && self.outstanding == 0
     }
 
-    pub fn is_ready(&self) -> bool {
-        let room = self.outstanding == 0 || self.outstanding + self.expected <= MAX_OUTSTANDING;
+    /// `share`: bytes that it may have outstanding; if it has none, one block may be more.
+    pub fn is_ready(&self, share: usize) -> bool {
+        let room = self.outstanding == 0 || self.outstanding + self.expected <= share;
         !self.looking_up && !self.queue.is_empty() && room
     }
 
@@ -153,9 +152,10 @@ impl Ledger {
         }
     }
 
-    pub fn start_lookup(&mut self) -> Vec<LookupItem> {
+    /// Takes as many wants as `room` bytes are likely to be enough for.
+    pub fn start_lookup(&mut self, room: usize) -> Vec<LookupItem> {
         self.looking_up = true;
-        let room = MAX_OUTSTANDING.saturating_sub(self.outstanding) / self.expected;
+        let room = room / self.expected;
         let mut items = Vec::new();
         while items.len() < room.clamp(1, MAX_LOOKUP)
             && let Some((_, hash)) = self.queue.pop_first()
@@ -187,6 +187,13 @@ impl Ledger {
         want.place = if again { Place::Queued } else { Place::Waiting };
         let list = if again { &mut self.queue } else { &mut self.waiting };
         list.insert(want.rank(), *hash);
+    }
+
+    /// There was no room to read the block.
+    pub fn requeue(&mut self, hash: &Hash) {
+        let Some(want) = self.wants.get_mut(hash) else { return };
+        want.place = Place::Queued;
+        self.queue.insert(want.rank(), *hash);
     }
 
     /// The block is stored now. Returns whether the want is to be told once more when that happens.

@@ -71,6 +71,8 @@ fn presences(replies: &[Reply]) -> Vec<(Cid, Presence)> {
 fn check(server: &Server) {
     let total: usize = server.ledgers.values().map(Ledger::len).sum();
     assert_eq!(server.total, total);
+    let held: usize = server.ledgers.values().map(|ledger| ledger.outstanding).sum();
+    assert_eq!(server.room.counts().0, held);
     assert!(total <= MAX_WANTS + server.ledgers.len() * MIN_WANTS_PER_PEER);
     for ledger in server.ledgers.values() {
         assert!(ledger.len() <= MAX_WANTS_PER_PEER && !ledger.is_idle());
@@ -197,6 +199,91 @@ fn messages_and_what_is_on_its_way_are_bounded() {
     assert!(server.next_lookup().is_some());
 }
 
+/// Takes lookups, of which as much is found as may be, until there are none.
+fn fill(here: &Blocks, server: &mut Server) -> Vec<Reply> {
+    let mut unsent = Vec::new();
+    while let Some(lookup) = server.next_lookup() {
+        assert!((MAX_BLOCK..=MAX_READ).contains(&lookup.read));
+        let mut kept = 0;
+        let mut found = here.find(&lookup);
+        for found in &mut found {
+            let Found::Block(block) = found else { continue };
+            let len = block.data().len();
+            let fits = kept == 0 || kept + len <= lookup.keep;
+            kept += if fits { len } else { 0 };
+            *found = if fits { found.clone() } else { Found::Unread };
+        }
+        unsent.extend(server.found(lookup, found));
+        check(server);
+    }
+    unsent
+}
+
+#[test]
+fn those_who_take_nothing_leave_room_for_others() {
+    let mut server = Server::new();
+    let mut here = Blocks::default();
+    let cids: Vec<Cid> = (0..40).map(|seed| here.add(seed, 1 << 20)).collect();
+    let lazy: Vec<PeerId> = (0..20).map(|_| PeerId::random()).collect();
+    for peer in &lazy {
+        server.received(*peer, cids.iter().map(want).collect(), false);
+    }
+    let unsent = fill(&here, &mut server);
+    let held: usize = unsent.iter().map(|reply| reply.bytes).sum();
+    assert_eq!(server.room.counts(), (held, 0));
+    assert!(held < MAX_HELD, "{held} bytes");
+    for peer in &lazy {
+        let ledger = &server.ledgers[peer];
+        assert!((1..=MAX_OUTSTANDING + (1 << 20)).contains(&ledger.outstanding));
+    }
+    // Who reads gets all, as fast as it reads.
+    let reader = PeerId::random();
+    server.received(reader, cids.iter().map(want).collect(), false);
+    let mut got = 0;
+    while got < cids.len() {
+        let replies = fill(&here, &mut server);
+        assert!(!replies.is_empty(), "starved after {got} blocks");
+        for reply in replies {
+            assert_eq!(reply.peer, reader);
+            got += reply.message.blocks.len();
+            server.sent(reader, reply.bytes);
+        }
+    }
+    // What was never taken is given up.
+    lazy.iter().for_each(|peer| server.disconnected(*peer));
+    assert_eq!(server.room.counts(), (0, 0));
+}
+
+#[test]
+fn a_lookup_waits_for_room_and_what_was_not_read_is_looked_up_again() {
+    let mut server = Server::new();
+    let mut here = Blocks::default();
+    let peers: Vec<PeerId> = (0..100).map(|_| PeerId::random()).collect();
+    let large = here.add(1, MAX_BLOCK);
+    peers.iter().for_each(|peer| server.received(*peer, vec![want(&large)], false));
+    let mut unsent = fill(&here, &mut server);
+    assert!((MAX_HELD - 2 * MAX_BLOCK..MAX_HELD + MAX_BLOCK / 2).contains(&server.room.counts().0));
+    assert!(server.next_lookup().is_none());
+    let mut served = 0;
+    while let Some(reply) = unsent.pop() {
+        served += 1;
+        server.sent(reply.peer, reply.bytes);
+        unsent.extend(fill(&here, &mut server));
+    }
+    assert_eq!((served, server.room.counts()), (peers.len(), (0, 0)));
+
+    // A lookup that is under way counts for as much as it may bring.
+    peers.iter().for_each(|peer| server.received(*peer, vec![want(&large)], false));
+    let lookups: Vec<Lookup> = std::iter::from_fn(|| server.next_lookup()).collect();
+    assert_eq!(lookups.iter().map(|lookup| lookup.read).sum::<usize>(), MAX_HELD);
+    for lookup in lookups {
+        let found = vec![Found::Unread; lookup.items.len()];
+        assert!(server.found(lookup, found).is_empty());
+    }
+    assert_eq!(server.room.counts(), (0, 0));
+    assert_eq!(blocks_of(&here.serve(&mut server)), peers.len());
+}
+
 #[test]
 fn peers_are_served_evenly_by_bytes() {
     let mut server = Server::new();
@@ -316,9 +403,13 @@ fn the_books_stay_right() {
                 5 if !lookups.is_empty() => {
                     let lookup: Lookup = lookups.swap_remove(random(lookups.len() as u64) as usize);
                     let mut found = here.find(&lookup);
-                    if random(9) == 0 {
-                        found.fill(Found::Absent);
-                        server.stored_unknown();
+                    match random(9) {
+                        0 => {
+                            found.fill(Found::Absent);
+                            server.stored_unknown();
+                        }
+                        1 => found.fill(Found::Unread),
+                        _ => {}
                     }
                     unsent.extend(server.found(lookup, found));
                 }
