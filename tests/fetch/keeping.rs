@@ -201,8 +201,8 @@ async fn a_leaf_that_occurs_many_times_is_fetched_once() {
     let (blocks, root) = file(&vec![0; 64 * MIB].into(), MIB);
     is_fetched_once(&Arc::default(), &blocks, root).await;
     // Between others, and in every window.
-    let other = noise(48 * MIB, 5);
-    let mut bytes = Vec::with_capacity(96 * MIB);
+    let other = noise(20 * MIB, 5);
+    let mut bytes = Vec::with_capacity(40 * MIB);
     for piece in other.chunks(MIB) {
         bytes.extend_from_slice(piece);
         bytes.resize(bytes.len() + MIB, 0);

@@ -126,3 +126,28 @@ async fn read(store: &Store, cids: Vec<Cid>) -> Result<Vec<Option<Block>>, Store
     }
     Ok(vec![None; cids.len()])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{content::block::RAW, platform::memory::MemoryDatabase};
+
+    #[tokio::test]
+    async fn what_comes_while_it_is_looked_up_is_not_taken_to_be_absent() {
+        let store = Store::open(Arc::new(MemoryDatabase::new())).await.expect("opens");
+        let mut local = Local::new(store);
+        let block = Block::encode(cid::Version::V1, RAW, vec![7; 10].into());
+        local.foresee([*block.cid()]);
+        let found = local.look_up().expect("something to look up").await.expect("looked up");
+        local.arrived(block.cid());
+        local.learn(&found);
+        assert!(local.want(*block.cid()), "it may be here now, so it is looked up");
+        // What has not come is known not to be here.
+        local.foresee([*block.cid()]);
+        let found = local.look_up().expect("something to look up").await.expect("looked up");
+        local.learn(&found);
+        assert!(!local.want(*block.cid()));
+    }
+}
