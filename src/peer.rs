@@ -37,7 +37,7 @@ use self::{
 pub use self::{
     fetch::{Content, FileInfo},
     open::FileReader,
-    options::{GetOptions, OpenOptions, StoreOptions},
+    options::{GetOptions, ListOptions, OpenOptions, StoreOptions},
 };
 use crate::boxmap::BoxMap;
 use crate::{
@@ -237,10 +237,14 @@ impl Peer {
     }
 
     /// The whole tree of `peer`, or of this peer.
-    pub async fn list_files(&self, peer: Option<PeerId>) -> Result<Arc<FileList>> {
+    pub async fn list_files(
+        &self,
+        peer: Option<PeerId>,
+        options: ListOptions,
+    ) -> Result<Arc<FileList>> {
         match peer {
             Some(peer) if peer != self.inner.peer_id => {
-                self.inner.flights.list(&self.inner.network, peer).await
+                self.inner.flights.list(&self.inner.network, peer, options).await
             }
             _ => self.inner.tree.list().await,
         }

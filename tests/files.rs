@@ -17,7 +17,7 @@ use tabpeer::{
     content::profile::Profile,
     error::Error,
     exchange::webapp::EntryKind,
-    peer::{Content, GetOptions, Peer, StoreOptions},
+    peer::{Content, GetOptions, ListOptions, Peer, StoreOptions},
     platform::memory::MemoryDatabases,
 };
 
@@ -39,7 +39,7 @@ async fn a_file_goes_from_a_to_b_through_the_relay_and_from_b_to_c() {
         store(&a, &format!("notes/{i}.txt"), &noise(100 * i, 2)).await;
     }
 
-    let list = b.list_files(Some(a.peer_id())).await.expect("listed");
+    let list = b.list_files(Some(a.peer_id()), ListOptions::default()).await.expect("listed");
     assert_eq!(list.root, Some(a.root()));
     assert_eq!(list.entries.len(), 3 + 20 + 2);
     assert_eq!(list.entries["notes"].kind, EntryKind::Directory);
@@ -74,7 +74,7 @@ async fn directories_are_got_by_cid_flat_and_sharded() {
     let work = names.iter().map(|name| store_path(&a, format!("many/{name}")));
     join_all(work).await;
     store(&a, "few/one", &noise(10, 1)).await;
-    let list = a.list_files(None).await.expect("listed");
+    let list = a.list_files(None, ListOptions::default()).await.expect("listed");
     for (path, count) in [("many", names.len()), ("few", 1)] {
         let cid = list.entries[path].cid;
         let Ok(Content::Directory(entries)) =
@@ -148,7 +148,7 @@ async fn removing_frees_what_nothing_else_refers_to() {
 
     peer.remove_file("one").await.expect("removed");
     assert_eq!(
-        read(&peer, peer.list_files(None).await.expect("list").entries["two/shared.bin"].cid)
+        read(&peer, peer.list_files(None, ListOptions::default()).await.expect("list").entries["two/shared.bin"].cid)
             .await
             .expect("kept"),
         shared
@@ -170,7 +170,7 @@ async fn edits_that_come_together_all_arrive() {
         async move { store(peer, &format!("d{}/{i}", i % 7), &noise(i * 10, i as u64)).await }
     });
     let done = join_all(work).await;
-    let list = peer.list_files(None).await.expect("list");
+    let list = peer.list_files(None, ListOptions::default()).await.expect("list");
     assert_eq!(list.entries.len(), 507);
     assert_eq!(list.root, Some(peer.root()));
     for (i, stored) in done.iter().enumerate() {
@@ -270,7 +270,7 @@ async fn a_full_quota_refuses_files_and_still_lets_others_go() {
     assert_eq!(refused.expect_err("no room").code(), "QUOTA_EXCEEDED");
     removed.expect("what frees space is not held up by what needs it");
     made.expect("made");
-    let list = peer.list_files(None).await.expect("list");
+    let list = peer.list_files(None, ListOptions::default()).await.expect("list");
     assert_eq!(list.entries.keys().collect::<Vec<_>>(), ["empty", "kept"]);
     assert_eq!(read(&peer, cid).await.expect("kept"), kept);
     assert!(peer.store().check().await.expect("counted").is_clean());

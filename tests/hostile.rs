@@ -15,7 +15,7 @@ use tabpeer::{
     error::Error,
     exchange::webapp::{FileEncoder, PROTOCOL, encode_failure},
     network::{Network, NetworkConfig, RelaySpec},
-    peer::Peer,
+    peer::{ListOptions, Peer},
 };
 
 /// A peer that answers every request with `answer` and closes the stream.
@@ -135,22 +135,52 @@ async fn lists_that_are_none_are_refused() {
     ];
     for (what, answer) in cases {
         let (network, id) = evil(by_websocket(&relay), answer).await;
-        let error = victim.list_files(Some(id)).await.expect_err(what);
+        let error = victim.list_files(Some(id), ListOptions::default()).await.expect_err(what);
         assert_eq!(error.code(), "PROTOCOL", "{what}: {error}");
         network.close().await;
     }
     let silent = evil_network(by_websocket(&relay)).await;
     let error = victim
-        .list_files(Some(silent.peer_id()))
+        .list_files(Some(silent.peer_id()), ListOptions::default())
         .await
         .expect_err("it does not speak the protocol");
     assert_eq!(error.code(), "UNSUPPORTED", "{error}");
     silent.close().await;
     let nobody = Keypair::generate_ed25519().public().to_peer_id();
-    let error = victim.list_files(Some(nobody)).await.expect_err("nobody");
+    let error = victim.list_files(Some(nobody), ListOptions::default()).await.expect_err("nobody");
     assert_eq!(error.code(), "PEER_UNREACHABLE", "{error}");
     still_works(&victim, &honest, 1).await;
     honest.close().await;
+    victim.close().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_never_ends_is_given_up_after_the_time_given() {
+    let (relay, _data) = relay().await;
+    let victim = peer(by_websocket(&relay)).await;
+    let slow = evil_network(by_websocket(&relay)).await;
+    let mut incoming = slow.accept(StreamProtocol::new(PROTOCOL)).await.expect("accepts");
+    tokio::spawn(async move {
+        while let Some((_, mut stream)) = incoming.next().await {
+            let mut pace = tokio::time::interval(Duration::from_millis(50));
+            // The first byte of a list of a MiB, and so on: never silent, and never done.
+            let list = message(1, &vec![b' '; 1 << 20]);
+            for byte in &list {
+                pace.tick().await;
+                if stream.write_all(&[*byte]).await.is_err() || stream.flush().await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let id = Some(slow.peer_id());
+    let options = ListOptions { timeout: Some(Duration::from_secs(1)) };
+    let listed = tokio::time::timeout(Duration::from_secs(30), victim.list_files(id, options));
+    let error = listed.await.expect("in time").expect_err("it has no end");
+    assert_eq!(error.code(), "TIMEOUT", "{error}");
+    assert!(error.to_string().contains("listing the files of"), "{error}");
+    slow.close().await;
     victim.close().await;
     relay.stop().await;
 }

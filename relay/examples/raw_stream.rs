@@ -4,7 +4,7 @@
 //! A request is eight bytes, the number of bytes wanted (big endian). That many zeros follow, then the end.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::StreamProtocol;
@@ -58,6 +58,11 @@ fn config() -> Result<RelayConfig, Box<dyn std::error::Error>> {
     while let Some(flag) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{flag} has no value"))?;
         match flag.as_str() {
+            // Of the file, what the flags after it do not say otherwise.
+            "--config" => {
+                let file = RelayConfig::from_toml_file(Path::new(&value))?;
+                config = RelayConfig { listen: Vec::new(), ..file };
+            }
             "--data-dir" => config.data_dir = PathBuf::from(value),
             "--site" => config.http.site = Some(PathBuf::from(value)),
             "--http" => config.http.listen = value.parse::<SocketAddr>()?,

@@ -19,7 +19,7 @@ use crate::{
     content::{block::Cid, directory::EntryKind},
     error::{Error, Result},
     exchange::{fetch::MAX_TRUST, webapp::WireError},
-    peer::{Content, OpenOptions, Peer, ProgressSink, StoreOptions},
+    peer::{Content, ListOptions, OpenOptions, Peer, ProgressSink, StoreOptions},
     platform::web::idb::IdbDatabases,
 };
 
@@ -124,12 +124,13 @@ impl Client {
     }
 
     #[wasm_bindgen(js_name = listFiles)]
-    pub fn list_files(&self, peer_id: JsValue) -> Promise {
+    pub fn list_files(&self, peer_id: JsValue, options: JsValue) -> Promise {
         let peer = self.peer.clone();
-        self.call(JsValue::UNDEFINED, move |_| {
+        self.call(options, move |options| {
             let from = optional_peer(&peer_id)?;
+            let options = ListOptions { timeout: options.timeout()? };
             Ok(async move {
-                let list = peer.list_files(from).await?;
+                let list = peer.list_files(from, options).await?;
                 let too_large = |error: WireError| Error::TooLarge {
                     what: "the list".into(),
                     reason: error.to_string(),

@@ -175,6 +175,17 @@ export interface StoreOptions {
   onProgress?: (progress: Progress) => void;
 }
 
+export interface ListOptions {
+  /** Gives up; the promise rejects with the signal's reason. */
+  signal?: AbortSignal;
+  /**
+   * Longest time for the whole call, in milliseconds. Left out: as long as bytes keep arriving; a peer is
+   * given up when it is not found within 20 s, does not agree on a protocol within 10 s, or sends no byte
+   * for 30 s.
+   */
+  timeout?: number;
+}
+
 export interface GetOptions {
   /** Gives up; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
@@ -390,7 +401,7 @@ export class P2PWebAppClient extends EventTarget {
    * ```
    * @throws {PeerError} `INVALID_PEER_ID`, `PEER_UNREACHABLE`, `UNSUPPORTED`, `PROTOCOL`, `TIMEOUT`, `TOO_LARGE`
    */
-  listFiles(peerID?: string): Promise<FileList>;
+  listFiles(peerID?: string, options?: ListOptions): Promise<FileList>;
 
   /**
    * Gets a file or directory by CID: from this peer's storage, else from the fallback peer and the peers

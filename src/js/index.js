@@ -97,8 +97,8 @@ export class P2PWebAppClient extends EventTarget {
     return settle(this.#raw.removeFile(path));
   }
 
-  listFiles(peerID) {
-    return settle(this.#raw.listFiles(peerID));
+  listFiles(peerID, options = {}) {
+    return settle(this.#raw.listFiles(peerID, options));
   }
 
   async getFile(cid, fallbackPeerID, options = {}) {

@@ -16,7 +16,7 @@ use libp2p::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    GetOptions, Peer, ProgressSink,
+    GetOptions, ListOptions, Peer, ProgressSink,
     incoming::{Incoming, OnFull, Reading},
     read::{self, Stored},
 };
@@ -32,7 +32,10 @@ use crate::{
         webapp::{self, FileList},
     },
     network::Network,
-    platform::{BoxFuture, MaybeSend, time::Instant},
+    platform::{
+        BoxFuture, MaybeSend,
+        time::{self, Instant},
+    },
 };
 
 /// CIDs that callers wait for at a time.
@@ -79,12 +82,20 @@ impl Default for Flights {
 
 impl Flights {
     /// A peer's tree; one request to a peer at a time.
-    pub(super) async fn list(&self, network: &Network, peer: PeerId) -> Result<Arc<FileList>> {
+    pub(super) async fn list(
+        &self,
+        network: &Network,
+        peer: PeerId,
+        options: ListOptions,
+    ) -> Result<Arc<FileList>> {
         let network = network.clone();
         let (flight, _) = self.lists.join(peer, None, |_| async move {
             webapp::fetch_list(&network, peer).await.map(Arc::new)
         })?;
-        flight.await
+        let Some(after) = options.timeout else { return flight.await };
+        let late = || Err(Error::Timeout { what: format!("listing the files of {peer}"), after });
+        // Whoever joined goes on waiting.
+        time::timeout(after, flight).await.unwrap_or_else(|_| late())
     }
 }
 

@@ -19,6 +19,13 @@ pub struct StoreOptions<'a> {
     pub progress: Option<&'a dyn ProgressSink>,
 }
 
+/// Options of [`super::Peer::list_files`].
+#[derive(Default, Clone)]
+pub struct ListOptions {
+    /// For the whole call; without it a list may take as long as bytes keep arriving.
+    pub timeout: Option<Duration>,
+}
+
 /// Options of [`super::Peer::get_file`].
 #[derive(Default, Clone)]
 pub struct GetOptions {

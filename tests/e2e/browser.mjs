@@ -190,6 +190,22 @@ export class PeerPage {
     return this.attempt((peer, peerID) => peer.listFiles(peerID), peerID);
   }
 
+  /** Stops the page where it is, as a debugger does: connected, and silent. Resolves with what lets it go on. */
+  async freeze() {
+    const session = await this.page.context().newCDPSession(this.page);
+    await session.send('Debugger.enable');
+    const paused = new Promise((resolve) => session.once('Debugger.paused', resolve));
+    await session.send('Debugger.pause');
+    // Something has to run to be stopped.
+    const nudge = this.page.evaluate('1');
+    await paused;
+    return async () => {
+      await session.send('Debugger.resume');
+      await nudge;
+      await session.detach();
+    };
+  }
+
   /** Closes the context: page, connections and storage are gone. */
   leave() {
     return this.page.context().close();

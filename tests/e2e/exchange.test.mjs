@@ -135,6 +135,29 @@ describe('fetching while it arrives', { timeout: 240_000 }, () => {
       assert.deepEqual(said, ['enough', 'enough', 'enough of this too', 'before']);
     }));
 
+  test('listing a peer that falls silent ends with the time given, or with the reason of the signal', () =>
+    stage.visitor({ relays }, (a) =>
+      stage.visitor({ relays }, async (b) => {
+        const list = (options) => b.attempt((peer, [id, options]) => peer.listFiles(id, options), [a.peerID, options]);
+        assert.deepEqual(await list({ timeout: 30_000 }), await a.list());
+        for (const options of [{ timeout: 0 }, { timeout: 'soon' }, { signal: {} }]) {
+          await assert.rejects(list(options), failsWith('BAD_ARGUMENT'), JSON.stringify(options));
+        }
+        const goOn = await a.freeze();
+        await assert.rejects(list({ timeout: 500 }), failsWith('TIMEOUT'));
+        const reason = await b.attempt(async (peer, id) => {
+          const abort = new AbortController();
+          const listed = failureOf(peer.listFiles(id, { signal: abort.signal }));
+          abort.abort(new Error('enough'));
+          return (await listed).message;
+        }, a.peerID);
+        assert.equal(reason, 'enough');
+        await goOn();
+        assert.deepEqual(await list(), await a.list());
+        await b.works();
+      }),
+    ));
+
   for (const [how, leave] of [
     ['a reload of the page', (peer) => peer.page.reload()],
     ['close()', (peer) => peer.attempt((peer) => peer.close())],

@@ -36,7 +36,9 @@ export async function api(abort: AbortSignal) {
   // @ts-expect-error: no such profile
   await peer.storeFile('d', 'x', { profile: 'v9' });
 
-  const { entries } = await peer.listFiles(peer.peerID);
+  const { entries } = await peer.listFiles(peer.peerID, { timeout: 1000, signal: abort });
+  // @ts-expect-error: a list has no sources
+  await peer.listFiles(peer.peerID, { sources: ['local'] });
   const entry = entries['a/b'];
   if (entry?.type === 'file') same<typeof entry.cid, string>(true);
 
