@@ -30,7 +30,16 @@ async fn who_cannot_be_pinged_is_answered() {
     let mut swarm = Swarm::new(transport, behaviour, key.public().to_peer_id(), config);
     let mut control = swarm.behaviour().new_control();
     swarm.dial(address_with(&relay, "/tcp/")).unwrap();
-    while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
+    let connecting = async {
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::ConnectionEstablished { .. } => break,
+                SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error}"),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, connecting).await.expect("connects");
     let pings = async {
         for seed in 0..IN_A_ROW {
             // A stream is opened after what was asked before it: the relay's ping has been refused.
