@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod order;
 mod package;
 mod process;
 mod setup;

@@ -218,7 +218,7 @@ fn end_group(group: i32) {
     }
 }
 
-fn announce(title: &str) {
+pub fn announce(title: &str) {
     println!("▸ {title}");
 }
 
