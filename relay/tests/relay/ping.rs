@@ -9,7 +9,7 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Swarm, identity, noise, tcp, yamux};
 use tabpeer::network::pong;
 
-use crate::{address_with, start};
+use crate::{address_with, start_with};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than the relay takes to learn that it cannot ping.
@@ -17,7 +17,8 @@ const IN_A_ROW: u8 = 3;
 
 #[tokio::test]
 async fn who_cannot_be_pinged_is_answered() {
-    let (relay, _data) = start().await;
+    let (relay, _data) =
+        start_with(|config| config.listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]).await;
     let key = identity::Keypair::generate_ed25519();
     let transport = tcp::tokio::Transport::new(tcp::Config::default())
         .upgrade(Version::V1Lazy)
