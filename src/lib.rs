@@ -67,6 +67,7 @@ pub mod error;
 pub mod exchange;
 #[cfg(target_family = "wasm")]
 mod js;
+pub mod messaging;
 pub mod network;
 pub mod peer;
 pub mod platform;

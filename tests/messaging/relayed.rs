@@ -1,0 +1,122 @@
+//! Through a relay's circuit: talking, and going on talking when the relay dies and comes back.
+
+use tabpeer::{
+    messaging::direct::Incoming,
+    platform::time::{self, Duration, Instant},
+};
+
+use crate::{
+    CHAT, Node, PATIENCE, json, next,
+    support::{by_websocket, relay, relay_again},
+    talk,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_peers_talk_through_a_relay() {
+    let (relay, _data) = relay().await;
+    let relays = by_websocket(&relay);
+    let (a, b) = futures::future::join(Node::at(relays.clone()), Node::at(relays)).await;
+    talk(&a, &b, 100).await;
+    let mut at_b = b.direct.start(CHAT).await.expect("starts");
+    let taking = tokio::spawn(async move { while at_b.next().await.is_some() {} });
+    let mut times = Vec::new();
+    for n in 0..50 {
+        let started = Instant::now();
+        a.send(&b, json(n)).await.expect("acknowledged");
+        times.push(started.elapsed());
+    }
+    times.sort();
+    println!("round trip through the relay: p50 {:?}, p90 {:?}", times[25], times[45]);
+    tokio::join!(a.network.close(), b.network.close());
+    taking.await.expect("ends");
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_outlives_its_relay() {
+    const MESSAGES: usize = 60;
+    let (first, data) = relay().await;
+    let relays = by_websocket(&first);
+    let (a, b) = futures::future::join(Node::at(relays.clone()), Node::at(relays.clone())).await;
+    let at_a = a.direct.start(CHAT).await.expect("starts");
+    let at_b = b.direct.start(CHAT).await.expect("starts");
+    let (a_took, b_took) = (tokio::spawn(collect(at_a)), tokio::spawn(collect(at_b)));
+    let relay = tokio::sync::Mutex::new(Some(first));
+    let breaking = async {
+        time::sleep(Duration::from_millis(300)).await;
+        relay.lock().await.take().expect("runs").stop().await;
+        let second = relay_again(data.path(), &relays).await;
+        a.network.nudge();
+        b.network.nudge();
+        second
+    };
+    let (second, a_failed, b_failed) =
+        tokio::join!(breaking, insist(&a, &b, MESSAGES), insist(&b, &a, MESSAGES));
+    println!("{a_failed} and {b_failed} sends failed and were done again");
+    tokio::join!(a.network.close(), b.network.close());
+    for took in [a_took, b_took] {
+        let mut took = took.await.expect("ends");
+        // A send that failed may have arrived: its repetition is a message of its own.
+        assert!(took.is_sorted(), "{took:?}");
+        took.dedup();
+        let all: Vec<String> = (0..MESSAGES).map(|n| format!("{{\"n\":{n}}}")).collect();
+        assert_eq!(took.len(), MESSAGES, "{took:?}");
+        assert!(all.iter().all(|one| took.iter().any(|(_, text)| text == one)));
+    }
+    second.stop().await;
+}
+
+/// Sends until it is acknowledged, message after message; how often that failed.
+async fn insist(from: &Node, to: &Node, messages: usize) -> usize {
+    let (mut failed, started) = (0, Instant::now());
+    for n in 0..messages {
+        while from.send(to, json(n)).await.is_err() {
+            failed += 1;
+            assert!(started.elapsed() < 2 * PATIENCE, "it does not come back");
+            time::sleep(Duration::from_millis(100)).await;
+        }
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    failed
+}
+
+/// Everything that comes until the end, with its number.
+async fn collect(mut incoming: Incoming) -> Vec<(usize, String)> {
+    let mut took = Vec::new();
+    while let Some(message) = incoming.next().await {
+        let tabpeer::messaging::direct::Value::Json(text) = &message.value else { continue };
+        let value: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        took.push((value["n"].as_u64().expect("a number") as usize, text.clone()));
+    }
+    took
+}
+
+/// A page that is reloaded: another life of the same peer, and messages from before come to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_taken_before_a_reload_comes_after_it() {
+    let (relay, _data) = relay().await;
+    let relays = by_websocket(&relay);
+    let (a, b) = futures::future::join(Node::at(relays.clone()), Node::at(relays)).await;
+    let mut at_b = b.direct.start(CHAT).await.expect("starts");
+    let sends: Vec<_> = (0..5).map(|n| tokio::spawn(crate::sending(&a, &b, n))).collect();
+    let first = next(&mut at_b).await;
+    assert_eq!(first.value, json(0));
+    let network = b.network.clone();
+    drop((first, at_b, b.direct));
+    let direct = tabpeer::messaging::direct::DirectMessages::start_on(std::sync::Arc::new(network));
+    let mut at_b = direct.start(CHAT).await.expect("starts");
+    // The ack of the first may be on its way still, or lost with the page.
+    let mut message = next(&mut at_b).await.value;
+    if message == json(0) {
+        message = next(&mut at_b).await.value;
+    }
+    assert_eq!(message, json(1));
+    for n in 2..5 {
+        assert_eq!(next(&mut at_b).await.value, json(n));
+    }
+    for send in sends {
+        assert_eq!(time::timeout(PATIENCE, send).await.expect("ends").expect("no panic"), Ok(()));
+    }
+    tokio::join!(a.network.close(), b.network.close());
+    relay.stop().await;
+}
