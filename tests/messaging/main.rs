@@ -52,7 +52,7 @@ impl Node {
         let listens = status.wait_for(|s| listen.is_empty() || !s.listen_addresses.is_empty());
         let status = time::timeout(PATIENCE, listens).await.expect("listens").expect("open");
         let address = status.listen_addresses.first().cloned();
-        let direct = DirectMessages::start_on(std::sync::Arc::new(network.clone()));
+        let direct = DirectMessages::new(std::sync::Arc::new(network.clone()));
         Self { network, direct, address }
     }
 
@@ -97,8 +97,8 @@ fn json(n: usize) -> Value {
 /// JSON and bytes, small and large.
 fn value(n: usize) -> Value {
     match n % 10 {
-        0 => Value::Bytes(support::noise(n * 1000, n as u64)),
-        1 => Value::Json(format!("\"{}\"", "ü".repeat(n * 100))),
+        0 => Value::Bytes(support::noise(n * 300, n as u64)),
+        1 => Value::Json(format!("\"{}\"", "ü".repeat(n * 30))),
         _ => json(n),
     }
 }
@@ -109,9 +109,12 @@ async fn talk(a: &Node, b: &Node, count: usize) {
     let mut at_b = b.direct.start(CHAT).await.expect("starts");
     let there = future::join_all((0..count).map(|n| a.send(b, value(n))));
     let back = future::join_all((0..count).map(|n| b.send(a, value(n))));
-    let (there, back, from_a, from_b) =
-        tokio::join!(there, back, values(&mut at_b, count), values(&mut at_a, count));
-    assert!(there.iter().chain(&back).all(Result::is_ok), "{there:?} {back:?}");
+    let sent = async {
+        let sent = future::join(there, back).await;
+        assert!(sent.0.iter().chain(&sent.1).all(Result::is_ok), "{sent:?}");
+    };
+    let ((), from_a, from_b) =
+        tokio::join!(sent, values(&mut at_b, count), values(&mut at_a, count));
     let expected: Vec<Value> = (0..count).map(value).collect();
     assert!(from_a == expected && from_b == expected);
 }

@@ -103,7 +103,7 @@ async fn what_was_not_taken_before_a_reload_comes_after_it() {
     assert_eq!(first.value, json(0));
     let network = b.network.clone();
     drop((first, at_b, b.direct));
-    let direct = tabpeer::messaging::direct::DirectMessages::start_on(std::sync::Arc::new(network));
+    let direct = tabpeer::messaging::direct::DirectMessages::new(std::sync::Arc::new(network));
     let mut at_b = direct.start(CHAT).await.expect("starts");
     // The ack of the first may be on its way still, or lost with the page.
     let mut message = next(&mut at_b).await.value;

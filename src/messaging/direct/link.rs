@@ -260,7 +260,7 @@ impl Link {
         self.ended(stream, now);
     }
 
-    /// Messages that were delivered and not taken.
+    /// Nothing is under way, either way: only the memory of what was would be lost with it.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.path, Path::None)
             && self.theirs.is_empty()
@@ -293,9 +293,10 @@ impl Link {
                 self.pump(now);
             }
             Path::Open(ours) if self.outbox.is_under_way() => {
-                if self.ack_deadline(ours).is_some_and(|at| at <= now) {
-                    self.steps.push_back(Step::Reset { stream: ours.stream });
-                    self.path = Path::None;
+                let late = self.ack_deadline(ours).is_some_and(|at| at <= now);
+                let stream = ours.stream;
+                if late {
+                    self.steps.push_back(Step::Reset { stream });
                     self.fail(Failure::Unacknowledged, now);
                 }
             }
@@ -381,12 +382,12 @@ impl Link {
     }
 
     fn data(&mut self, stream: u64, id: String, value: Value, now: Duration) {
-        let ours = matches!(&self.path, Path::Open(ours) if ours.stream == stream);
-        match self.theirs.iter_mut().find(|theirs| theirs.stream == stream) {
-            Some(theirs) => theirs.active = now,
-            None if ours => {}
+        let theirs = self.theirs.iter_mut().find(|theirs| theirs.stream == stream);
+        match (theirs, &mut self.path) {
+            (Some(theirs), _) => theirs.active = now,
+            (None, Path::Open(ours)) if ours.stream == stream => ours.active = now,
             // What a stream brings after it was given up is not received: see above.
-            None => return,
+            _ => return,
         }
         if !self.accepting {
             return self.refuse(stream, now);

@@ -66,7 +66,7 @@ pub const MAX_LINKS: usize = 1024;
 /// Messages that wait to be sent to one peer under one protocol, those under way included,
 pub const MAX_QUEUED: usize = 1024;
 /// and bytes of their frames.
-pub const MAX_QUEUED_BYTES: usize = 8 << 20;
+pub const MAX_QUEUED_BYTES: usize = 16 << 20;
 /// Bytes of values that wait to be sent to anybody.
 pub const MAX_SENDING_BYTES: usize = 64 << 20;
 /// Messages that wait to be sent to anybody.
@@ -113,7 +113,7 @@ struct Handle {
 }
 
 impl DirectMessages {
-    pub fn start_on(streams: Arc<dyn PeerStreams>) -> Self {
+    pub fn new(streams: Arc<dyn PeerStreams>) -> Self {
         // Random, and all that is needed of randomness here.
         let random = PeerId::random().to_bytes();
         let epoch = random.iter().rev().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
