@@ -1,7 +1,8 @@
 //! Through a relay's circuit: talking, and going on talking when the relay dies and comes back.
 
+use futures::future;
 use tabpeer::{
-    messaging::direct::Incoming,
+    messaging::direct::{DirectMessages, Incoming, Value},
     platform::time::{self, Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use crate::{
 async fn two_peers_talk_through_a_relay() {
     let (relay, _data) = relay().await;
     let relays = by_websocket(&relay);
-    let (a, b) = futures::future::join(Node::at(relays.clone()), Node::at(relays)).await;
+    let (a, b) = future::join(Node::at(relays.clone()), Node::at(relays)).await;
     talk(&a, &b, 100).await;
     let mut at_b = b.direct.start(CHAT).await.expect("starts");
     let taking = tokio::spawn(async move { while at_b.next().await.is_some() {} });
@@ -27,6 +28,11 @@ async fn two_peers_talk_through_a_relay() {
     }
     times.sort();
     println!("round trip through the relay: p50 {:?}, p90 {:?}", times[25], times[45]);
+    let text = Value::Json(format!("\"{}\"", "x".repeat(1022)));
+    let started = Instant::now();
+    let many = future::join_all((0..1000).map(|_| a.send(&b, text.clone()))).await;
+    assert!(many.iter().all(Result::is_ok));
+    println!("1 KiB through the relay: {:.0} messages/s", 1000. / started.elapsed().as_secs_f64());
     tokio::join!(a.network.close(), b.network.close());
     taking.await.expect("ends");
     relay.stop().await;
@@ -37,7 +43,7 @@ async fn a_conversation_outlives_its_relay() {
     const MESSAGES: usize = 60;
     let (first, data) = relay().await;
     let relays = by_websocket(&first);
-    let (a, b) = futures::future::join(Node::at(relays.clone()), Node::at(relays.clone())).await;
+    let (a, b) = future::join(Node::at(relays.clone()), Node::at(relays.clone())).await;
     let at_a = a.direct.start(CHAT).await.expect("starts");
     let at_b = b.direct.start(CHAT).await.expect("starts");
     let (a_took, b_took) = (tokio::spawn(collect(at_a)), tokio::spawn(collect(at_b)));
@@ -84,7 +90,7 @@ async fn insist(from: &Node, to: &Node, messages: usize) -> usize {
 async fn collect(mut incoming: Incoming) -> Vec<(usize, String)> {
     let mut took = Vec::new();
     while let Some(message) = incoming.next().await {
-        let tabpeer::messaging::direct::Value::Json(text) = &message.value else { continue };
+        let Value::Json(text) = &message.value else { continue };
         let value: serde_json::Value = serde_json::from_str(text).expect("JSON");
         took.push((value["n"].as_u64().expect("a number") as usize, text.clone()));
     }
@@ -96,14 +102,16 @@ async fn collect(mut incoming: Incoming) -> Vec<(usize, String)> {
 async fn what_was_not_taken_before_a_reload_comes_after_it() {
     let (relay, _data) = relay().await;
     let relays = by_websocket(&relay);
-    let (a, b) = futures::future::join(Node::at(relays.clone()), Node::at(relays)).await;
+    let (a, b) = future::join(Node::at(relays.clone()), Node::at(relays)).await;
     let mut at_b = b.direct.start(CHAT).await.expect("starts");
-    let sends: Vec<_> = (0..5).map(|n| tokio::spawn(crate::sending(&a, &b, n))).collect();
+    // In one task, which makes their order.
+    let sends = future::join_all((0..5).map(|n| crate::sending(&a, &b, n)));
+    let sends = tokio::spawn(sends);
     let first = next(&mut at_b).await;
     assert_eq!(first.value, json(0));
     let network = b.network.clone();
     drop((first, at_b, b.direct));
-    let direct = tabpeer::messaging::direct::DirectMessages::new(std::sync::Arc::new(network));
+    let direct = DirectMessages::new(std::sync::Arc::new(network));
     let mut at_b = direct.start(CHAT).await.expect("starts");
     // The ack of the first may be on its way still, or lost with the page.
     let mut message = next(&mut at_b).await.value;
@@ -114,9 +122,8 @@ async fn what_was_not_taken_before_a_reload_comes_after_it() {
     for n in 2..5 {
         assert_eq!(next(&mut at_b).await.value, json(n));
     }
-    for send in sends {
-        assert_eq!(time::timeout(PATIENCE, send).await.expect("ends").expect("no panic"), Ok(()));
-    }
+    let sent = time::timeout(PATIENCE, sends).await.expect("ends").expect("no panic");
+    assert_eq!(sent, vec![Ok(()); 5]);
     tokio::join!(a.network.close(), b.network.close());
     relay.stop().await;
 }

@@ -3,6 +3,7 @@
 //! It never waits for anybody: dialling, reading and writing are tasks of their own, which report as
 //! [`Event`]s.
 
+mod links;
 mod stream;
 
 use std::{
@@ -15,13 +16,16 @@ use std::{
 use libp2p::{PeerId, StreamProtocol};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use self::stream::{Gate, MAX_HEAVY, MAX_HEAVY_PER_LINK, OUT_QUEUE, Out, Permit};
+use self::{
+    links::Entry,
+    stream::{MAX_HEAVY, OUT_QUEUE, Out, Permit},
+};
 use super::{
-    DirectError, MAX_ATTEMPTS, MAX_LINKS, MAX_QUEUED, MAX_STREAMS, MAX_TOTAL_UNTAKEN_BYTES,
+    DirectError, MAX_LINKS, MAX_QUEUED, MAX_STREAMS, MAX_TOTAL_UNTAKEN_BYTES,
     frame::Frame,
     hub::{Hub, NewSend},
     incoming::Mailbox,
-    link::{Failure, Link, Step},
+    link::{Failure, GivenUp, Link, Step},
 };
 use crate::{
     boxmap::BoxMap,
@@ -64,14 +68,6 @@ struct Driver {
     /// Not after the first deadline of a link.
     due: Option<Duration>,
     timer: Option<(Duration, Pin<Box<time::Sleep>>)>,
-}
-
-struct Entry {
-    link: Link,
-    protocol: StreamProtocol,
-    gate: Gate,
-    connected: bool,
-    used: u64,
 }
 
 struct Open {
@@ -226,7 +222,7 @@ impl Driver {
                 Step::Done { seq, outcome } => {
                     let Some(waiter) = self.waiters.remove(&seq) else { continue };
                     self.hub.sent(waiter.bytes);
-                    let _ = waiter.reply.send(outcome.map_err(|why| error(key, why)));
+                    let _ = waiter.reply.send(outcome.map_err(|given_up| error(key, given_up)));
                 }
             }
         }
@@ -277,28 +273,6 @@ impl Driver {
         number
     }
 
-    /// The link, new if need be; `None` if there are too many.
-    fn link(&mut self, peer: PeerId, protocol: &StreamProtocol) -> Option<Key> {
-        let key: Key = (peer, Arc::from(protocol.as_ref()));
-        if self.links.contains_key(&key) {
-            return Some(key);
-        }
-        if self.links.len() >= MAX_LINKS {
-            let idle = self.links.iter().filter(|(_, entry)| entry.link.is_idle());
-            let oldest = idle.min_by_key(|(_, entry)| entry.used)?.0.clone();
-            self.links.remove(&oldest);
-        }
-        let mut link = Link::new(self.epoch);
-        if self.started.contains_key(&key.1) {
-            link.start();
-        }
-        let gate = Gate::new(self.heavy.clone(), MAX_HEAVY_PER_LINK);
-        let connected = self.peers.current().contains_key(&peer);
-        let entry = Entry { link, protocol: protocol.clone(), gate, connected, used: self.turn };
-        self.links.insert(key.clone(), entry);
-        Some(key)
-    }
-
     /// What the handles and receivers have left.
     fn take_work(&mut self) {
         let work = self.hub.take_work();
@@ -327,28 +301,6 @@ impl Driver {
         }
     }
 
-    fn restart(&mut self, started: Vec<(StreamProtocol, Arc<Mailbox>)>) {
-        let mut now: BoxMap<Arc<str>, Arc<Mailbox>> = BoxMap::new();
-        for (protocol, mailbox) in started {
-            now.insert(Arc::from(protocol.as_ref()), mailbox);
-        }
-        let before = std::mem::replace(&mut self.started, now);
-        let keys: Vec<Key> = self.links.keys().cloned().collect();
-        for key in keys {
-            let (before, now) = (before.get(&key.1), self.started.get(&key.1));
-            let same = before.map(Arc::as_ptr) == now.map(Arc::as_ptr);
-            let (stops, starts) = (before.is_some() && !same, now.is_some() && !same);
-            self.with(&key, |link| {
-                if stops {
-                    link.stop();
-                }
-                if starts {
-                    link.start();
-                }
-            });
-        }
-    }
-
     fn send(&mut self, send: NewSend) {
         let (now, bytes) = (self.now(), send.value.size());
         let busy = |what, limit| Err(DirectError::Busy { what, limit });
@@ -364,32 +316,6 @@ impl Driver {
         if !queued && let Some(waiter) = self.waiters.remove(&send.seq) {
             self.hub.sent(bytes);
             let _ = waiter.reply.send(busy("messages waiting for one peer", MAX_QUEUED));
-        }
-    }
-
-    /// Who is connected now, and was not before.
-    fn meet(&mut self) {
-        let (now, peers) = (self.now(), self.peers.current());
-        let mut came = Vec::new();
-        for (key, entry) in &mut self.links {
-            let connected = peers.contains_key(&key.0);
-            if connected && !entry.connected {
-                came.push(key.clone());
-            }
-            entry.connected = connected;
-        }
-        drop(peers);
-        for key in came {
-            self.with(&key, |link| link.connected(now));
-        }
-    }
-
-    fn tell_all_of(&mut self, peer: PeerId, tell: impl Fn(&mut Link)) {
-        let all = self.links.range((peer, Arc::from(""))..);
-        let of_peer = all.take_while(|((of, _), _)| *of == peer);
-        let keys: Vec<Key> = of_peer.map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            self.with(&key, &tell);
         }
     }
 
@@ -422,9 +348,9 @@ fn failure(error: &NetworkError) -> Failure {
     }
 }
 
-fn error(key: &Key, why: Failure) -> DirectError {
-    let (peer, protocol, attempts) = (key.0, key.1.to_string(), MAX_ATTEMPTS);
-    match why {
+fn error(key: &Key, given_up: GivenUp) -> DirectError {
+    let (peer, protocol, attempts) = (key.0, key.1.to_string(), given_up.attempts);
+    match given_up.why {
         Failure::Unreachable { reason } => {
             DirectError::Unreachable { peer, protocol, attempts, reason }
         }

@@ -20,7 +20,7 @@ pub enum DirectError {
     #[error("the message has {len} bytes, at most {max}")]
     TooLarge { len: usize, max: usize },
     /// The other side took the message's bytes, but nobody there took the message.
-    #[error("peer {peer} did not acknowledge the message for {protocol}, sent {attempts} times")]
+    #[error("peer {peer} did not acknowledge the message for {protocol} in {attempts} attempts")]
     Unacknowledged { peer: PeerId, protocol: String, attempts: u32 },
     #[error("peer {peer} could not be reached for {protocol} in {attempts} attempts: {reason}")]
     Unreachable { peer: PeerId, protocol: String, attempts: u32, reason: String },

@@ -12,13 +12,13 @@ mod inbox;
 mod outbox;
 #[cfg(test)]
 mod simulation;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
+pub(super) use self::step::{Failure, GivenUp, Step};
 use self::{
     inbox::{Arrival, Inbox},
     outbox::Outbox,
@@ -28,49 +28,6 @@ use super::{
     NUDGE_SPACING, frame::Frame, value::Value,
 };
 use crate::platform::time::Duration;
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Open a stream; [`Link::opened`] or [`Link::open_failed`] follows.
-    Open,
-    /// Write a message; [`Link::written`] follows, or the stream ends.
-    WriteData {
-        stream: u64,
-        seq: u64,
-        frame: Bytes,
-    },
-    WriteAck {
-        stream: u64,
-        id: String,
-    },
-    /// Close it when all is written. It is forgotten here.
-    Close {
-        stream: u64,
-    },
-    /// It is forgotten here.
-    Reset {
-        stream: u64,
-    },
-    /// Hand a message on; [`Link::taken`] follows when it was taken.
-    Deliver {
-        number: u64,
-        value: Value,
-    },
-    /// What became of a message.
-    Done {
-        seq: u64,
-        outcome: Result<(), Failure>,
-    },
-}
-
-/// Why messages were given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
-    Unreachable { reason: String },
-    Unsupported,
-    Unacknowledged,
-}
 
 pub(super) struct Link {
     outbox: Outbox,
@@ -345,13 +302,14 @@ impl Link {
                 let soonest = now + NUDGE_SPACING;
                 self.path = Path::Backoff { until: now + wait, soonest, why };
             }
-            _ => self.give_up(&why),
+            _ => self.give_up(why),
         }
     }
 
-    fn give_up(&mut self, why: &Failure) {
+    fn give_up(&mut self, why: Failure) {
+        let given_up = GivenUp { why, attempts: self.attempts };
         for seq in self.outbox.clear() {
-            self.steps.push_back(Step::Done { seq, outcome: Err(why.clone()) });
+            self.steps.push_back(Step::Done { seq, outcome: Err(given_up.clone()) });
         }
         (self.attempts, self.unreachable) = (0, true);
     }

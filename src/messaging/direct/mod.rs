@@ -20,6 +20,11 @@
 //! * **Once.** A message that comes again is acknowledged again and not delivered again, as long as
 //!   the page lives.
 //!
+//! * **Streams.** Messages go over a stream that the sender opened, since every peer reads those, and
+//!   acks back over the stream that brought the message, or another if that is gone. Both sides may
+//!   open one at the same time, and either is heard on all of them ([`link`] says why that keeps the
+//!   order).
+//!
 //! Messages carry JSON or bytes ([`Value`]; [`frame`] says how bytes travel).
 
 mod driver;

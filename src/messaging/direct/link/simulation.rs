@@ -2,11 +2,15 @@
 //! that was acknowledged was taken, once and in order, and every send comes to an end. A seed
 //! replays a run: `SEED=17 cargo test random_conversations`.
 
+mod trouble;
 mod world;
 
 use std::collections::BTreeSet;
 
-use self::world::{Node, Random, Trouble, World};
+use self::{
+    trouble::{Random, Trouble},
+    world::{Node, World},
+};
 use crate::platform::time::Duration;
 
 /// Runs of each test.

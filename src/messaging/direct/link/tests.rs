@@ -35,8 +35,8 @@ fn done(seq: u64) -> Step {
     Step::Done { seq, outcome: Ok(()) }
 }
 
-fn failed(seq: u64, why: Failure) -> Step {
-    Step::Done { seq, outcome: Err(why) }
+fn failed(seq: u64, why: Failure, attempts: u32) -> Step {
+    Step::Done { seq, outcome: Err(GivenUp { why, attempts }) }
 }
 
 fn unreachable() -> Failure {
@@ -105,11 +105,11 @@ fn three_attempts_and_then_it_and_those_behind_it_are_given_up() {
         }
     }
     link.open_failed(unreachable(), secs(16));
-    assert_eq!(steps(&mut link), [failed(1, unreachable()), failed(2, unreachable())]);
+    assert_eq!(steps(&mut link), [failed(1, unreachable(), 3), failed(2, unreachable(), 3)]);
     // One attempt only.
     assert!(link.send(3, &value(), secs(20)));
     link.open_failed(Failure::Unsupported, secs(20));
-    assert_eq!(steps(&mut link), [Step::Open, failed(3, Failure::Unsupported)]);
+    assert_eq!(steps(&mut link), [Step::Open, failed(3, Failure::Unsupported, 1)]);
     // Until something is heard of it.
     link.heard(secs(21));
     assert!(link.send(4, &value(), secs(21)));

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::super::{Failure, Link, Step};
+use super::{
+    super::{Failure, Link, Step},
+    trouble::{Random, Trouble},
+};
 use crate::{
     messaging::direct::{MAX_UNTAKEN, frame::Frame, value::Value},
     platform::time::Duration,
@@ -11,44 +14,6 @@ use crate::{
 
 /// Within this time the messages are sent and the trouble happens.
 const SPAN: u64 = 60_000;
-
-/// Deterministic numbers (SplitMix64).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
-
-/// What goes wrong, how often.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Trouble {
-    pub cuts: usize,
-    pub outages: usize,
-    /// Streams that swallow everything from then on.
-    pub stalls: usize,
-    pub reloads: usize,
-    pub stops: usize,
-    /// Percent.
-    pub lost_acks: u64,
-    /// Milliseconds that the app takes for a message at most.
-    pub slow_app: u64,
-    /// Streams that bring nothing.
-    pub spurious_streams: usize,
-}
 
 pub struct Node {
     pub link: Link,
@@ -401,7 +366,7 @@ impl World {
                 assert!(node.waiting.remove(&seq), "{seq} has two outcomes");
                 match outcome {
                     Ok(()) => drop(node.acknowledged.insert(seq)),
-                    Err(why) => node.failed.push((seq, why)),
+                    Err(given_up) => node.failed.push((seq, given_up.why)),
                 }
             }
         }
