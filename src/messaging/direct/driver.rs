@@ -7,7 +7,6 @@ mod links;
 mod stream;
 
 use std::{
-    collections::HashMap,
     future::{pending, poll_fn},
     pin::Pin,
     sync::Arc,
@@ -57,11 +56,13 @@ struct Driver {
     links: BoxMap<Key, Entry>,
     /// For which links are made and found unused.
     turn: u64,
-    open: HashMap<u64, Open>,
+    open: BoxMap<u64, Open>,
     /// Streams there have been.
     numbers: u64,
-    waiters: HashMap<u64, Waiter>,
-    started: BoxMap<Arc<str>, Arc<Mailbox>>,
+    waiters: BoxMap<u64, Waiter>,
+    started: Vec<(Arc<str>, Arc<Mailbox>)>,
+    /// Links that would like to hear of their peer.
+    troubled: usize,
     heavy: Arc<Semaphore>,
     events: mpsc::Sender<Event>,
     began: Instant,
@@ -130,10 +131,11 @@ impl Driver {
             epoch,
             links: BoxMap::new(),
             turn: 0,
-            open: HashMap::new(),
+            open: BoxMap::new(),
             numbers: 0,
-            waiters: HashMap::new(),
-            started: BoxMap::new(),
+            waiters: BoxMap::new(),
+            started: Vec::new(),
+            troubled: 0,
             heavy: Arc::new(Semaphore::new(MAX_HEAVY)),
             events,
             began: Instant::now(),
@@ -170,6 +172,7 @@ impl Driver {
                     true => link.frame(stream, frame, now),
                     false => link.refuse(stream, now),
                 });
+                self.heard_of(key.0, now);
             }
             Event::Written { stream, seq } => {
                 let Some(key) = self.open.get(&stream).map(|open| open.key.clone()) else { return };
@@ -197,6 +200,8 @@ impl Driver {
             entry.used = self.turn;
             let Some(step) = entry.link.next_step() else {
                 let deadline = entry.link.deadline();
+                let before = std::mem::replace(&mut entry.troubled, entry.link.is_troubled());
+                self.troubled = self.troubled + usize::from(entry.troubled) - usize::from(before);
                 self.due = self.due.into_iter().chain(deadline).min();
                 return;
             };
@@ -215,7 +220,7 @@ impl Driver {
                 // The task ends when its queue does.
                 Step::Reset { stream } => drop(self.open.remove(&stream)),
                 Step::Deliver { number, value } => {
-                    if let Some(mailbox) = self.started.get(&key.1) {
+                    if let Some(mailbox) = mailbox(&self.started, &key.1) {
                         mailbox.deliver(key.0, number, value);
                     }
                 }
@@ -257,7 +262,7 @@ impl Driver {
         let Some(key) = self.link(peer, protocol) else { return };
         let (number, now) = (self.run_stream(&key, stream), self.now());
         self.with(&key, |link| link.accepted(number, now));
-        self.tell_all_of(peer, |link| link.heard(now));
+        self.heard_of(peer, now);
     }
 
     fn run_stream(&mut self, key: &Key, stream: Stream) -> u64 {
@@ -339,6 +344,14 @@ impl Driver {
             self.timer = self.due.map(sleep);
         }
     }
+}
+
+fn mailbox<'a>(
+    started: &'a [(Arc<str>, Arc<Mailbox>)],
+    protocol: &str,
+) -> Option<&'a Arc<Mailbox>> {
+    let found = started.iter().find(|(name, _)| **name == *protocol);
+    found.map(|(_, mailbox)| mailbox)
 }
 
 fn failure(error: &NetworkError) -> Failure {

@@ -225,6 +225,11 @@ impl Link {
             && self.inbox.is_empty()
     }
 
+    /// To have [`heard`](Self::heard) something would make a difference.
+    pub(super) fn is_troubled(&self) -> bool {
+        self.unreachable || matches!(self.path, Path::Backoff { .. })
+    }
+
     /// When [`tick`](Self::tick) has something to do.
     pub(super) fn deadline(&self) -> Option<Duration> {
         let own = match &self.path {

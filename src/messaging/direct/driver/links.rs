@@ -5,12 +5,12 @@ use std::sync::Arc;
 use libp2p::{PeerId, StreamProtocol};
 
 use super::{
-    Driver, Key,
+    Driver, Key, mailbox,
     stream::{Gate, MAX_HEAVY_PER_LINK},
 };
 use crate::{
-    boxmap::BoxMap,
     messaging::direct::{MAX_LINKS, incoming::Mailbox, link::Link},
+    platform::time::Duration,
 };
 
 pub(super) struct Entry {
@@ -18,6 +18,8 @@ pub(super) struct Entry {
     pub protocol: StreamProtocol,
     pub gate: Gate,
     pub connected: bool,
+    /// It is counted as such.
+    pub troubled: bool,
     pub used: u64,
 }
 
@@ -31,28 +33,28 @@ impl Driver {
         if self.links.len() >= MAX_LINKS {
             let idle = self.links.iter().filter(|(_, entry)| entry.link.is_idle());
             let oldest = idle.min_by_key(|(_, entry)| entry.used)?.0.clone();
-            self.links.remove(&oldest);
+            let oldest = self.links.remove(&oldest);
+            self.troubled -= usize::from(oldest.is_some_and(|entry| entry.troubled));
         }
         let mut link = Link::new(self.epoch);
-        if self.started.contains_key(&key.1) {
+        if mailbox(&self.started, protocol.as_ref()).is_some() {
             link.start();
         }
         let gate = Gate::new(self.heavy.clone(), MAX_HEAVY_PER_LINK);
         let connected = self.peers.current().contains_key(&peer);
-        let entry = Entry { link, protocol: protocol.clone(), gate, connected, used: self.turn };
+        let (protocol, used) = (protocol.clone(), self.turn);
+        let entry = Entry { link, protocol, gate, connected, troubled: false, used };
         self.links.insert(key.clone(), entry);
         Some(key)
     }
 
     pub(super) fn restart(&mut self, started: Vec<(StreamProtocol, Arc<Mailbox>)>) {
-        let mut now: BoxMap<Arc<str>, Arc<Mailbox>> = BoxMap::new();
-        for (protocol, mailbox) in started {
-            now.insert(Arc::from(protocol.as_ref()), mailbox);
-        }
+        let started = started.into_iter();
+        let now = started.map(|(name, mailbox)| (Arc::from(name.as_ref()), mailbox)).collect();
         let before = std::mem::replace(&mut self.started, now);
         let keys: Vec<Key> = self.links.keys().cloned().collect();
         for key in keys {
-            let (before, now) = (before.get(&key.1), self.started.get(&key.1));
+            let (before, now) = (mailbox(&before, &key.1), mailbox(&self.started, &key.1));
             let same = before.map(Arc::as_ptr) == now.map(Arc::as_ptr);
             let (stops, starts) = (before.is_some() && !same, now.is_some() && !same);
             self.with(&key, |link| {
@@ -83,12 +85,17 @@ impl Driver {
         }
     }
 
-    pub(super) fn tell_all_of(&mut self, peer: PeerId, tell: impl Fn(&mut Link)) {
+    /// Something came from this peer, for whichever protocol.
+    pub(super) fn heard_of(&mut self, peer: PeerId, now: Duration) {
+        if self.troubled == 0 {
+            return;
+        }
         let all = self.links.range((peer, Arc::from(""))..);
         let of_peer = all.take_while(|((of, _), _)| *of == peer);
-        let keys: Vec<Key> = of_peer.map(|(key, _)| key.clone()).collect();
+        let troubled = of_peer.filter(|(_, entry)| entry.troubled);
+        let keys: Vec<Key> = troubled.map(|(key, _)| key.clone()).collect();
         for key in keys {
-            self.with(&key, &tell);
+            self.with(&key, |link| link.heard(now));
         }
     }
 }
