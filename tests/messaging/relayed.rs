@@ -47,10 +47,11 @@ async fn a_conversation_outlives_its_relay() {
     let at_a = a.direct.start(CHAT).await.expect("starts");
     let at_b = b.direct.start(CHAT).await.expect("starts");
     let (a_took, b_took) = (tokio::spawn(collect(at_a)), tokio::spawn(collect(at_b)));
-    let relay = tokio::sync::Mutex::new(Some(first));
     let breaking = async {
         time::sleep(Duration::from_millis(300)).await;
-        relay.lock().await.take().expect("runs").stop().await;
+        first.stop().await;
+        // Longer than three attempts take: sends fail, and then work again.
+        time::sleep(Duration::from_secs(8)).await;
         let second = relay_again(data.path(), &relays).await;
         a.network.nudge();
         b.network.nudge();
@@ -59,6 +60,7 @@ async fn a_conversation_outlives_its_relay() {
     let (second, a_failed, b_failed) =
         tokio::join!(breaking, insist(&a, &b, MESSAGES), insist(&b, &a, MESSAGES));
     println!("{a_failed} and {b_failed} sends failed and were done again");
+    assert!(a_failed > 0 && b_failed > 0, "without a relay there is no way");
     tokio::join!(a.network.close(), b.network.close());
     for took in [a_took, b_took] {
         let mut took = took.await.expect("ends");
