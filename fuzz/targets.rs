@@ -25,6 +25,7 @@ use tabpeer::{
         routing::records,
         webapp::{ContentDecoder, FileListDecoder, Rebuild, RequestDecoder},
     },
+    messaging::direct::frame as direct,
     network::relay_record::RelayRecord,
     platform::Dialer,
 };
@@ -41,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cas_request", cas_request),
     ("cid", cid),
     ("dag_pb", dag_pb),
+    ("direct_frames", direct_frames),
     ("directory", directory),
     ("file", file),
     ("gateway_url", gateway_url),
@@ -170,6 +172,34 @@ pub fn dag_pb(data: &[u8]) -> bool {
     let again = PbNode::decode(&node.encode());
     assert_eq!(again.as_ref(), Ok(&node));
     true
+}
+
+/// Pieces of any size give the same frames as the whole, and each is written as one that reads alike.
+pub fn direct_frames(data: &[u8]) -> bool {
+    let (whole, good) = frames(data, data.len());
+    assert_eq!((whole.clone(), good), frames(data, 3));
+    for frame in &whole {
+        let again = frame.encode();
+        assert_eq!(
+            direct::FrameReader::new().read(&mut &again[..]).as_ref(),
+            Ok(&Some(frame.clone()))
+        );
+    }
+    good && !whole.is_empty()
+}
+
+fn frames(data: &[u8], piece: usize) -> (Vec<direct::Frame>, bool) {
+    let (mut reader, mut frames) = (direct::FrameReader::new(), Vec::new());
+    for mut piece in data.chunks(piece.max(1)) {
+        loop {
+            match reader.read(&mut piece) {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(_) => return (frames, false),
+            }
+        }
+    }
+    (frames, true)
 }
 
 /// The node of a directory: listing it asks for blocks, fails, or gives names that are paths.

@@ -6,16 +6,17 @@
 //!  js        what the npm package exports (wasm only): arguments in, results and failures out
 //!  peer      the whole API in plain Rust: Peer
 //!  exchange  the chain of sources; protocols that move content: pure cores, thin drivers over streams
+//!  messaging messages from peer to peer: pure links, a driver over streams
 //!  network   Network handle -> commands -> event loop, the only owner of the Swarm
 //!  store     blocks, reference counts, roots, identity, over a Database
 //!  content   pure: blocks, dag-pb, UnixFS, import, reading, directories, paths, MIME types
 //!  platform  the contract (Database, transports, hashing, locks, tasks) and its two sides: web, native
 //! ```
 //!
-//! Arrows go down: `js -> peer -> exchange -> {network, store} -> platform`; `content` and the pure
-//! cores use none of the others. `cfg(target_family = "wasm")` stands here and in `platform` only,
-//! `JsValue` in `js` and `platform::web` only. The relay that browsers meet at is a package of its
-//! own, `relay/`.
+//! Arrows go down: `js -> peer -> {exchange, messaging} -> {network, store} -> platform`; `content`
+//! and the pure cores use none of the others. `cfg(target_family = "wasm")` stands here and in
+//! `platform` only, `JsValue` in `js` and `platform::web` only. The relay that browsers meet at is a
+//! package of its own, `relay/`.
 //!
 //! # How a file goes in
 //!
@@ -67,6 +68,7 @@ pub mod error;
 pub mod exchange;
 #[cfg(target_family = "wasm")]
 mod js;
+pub mod messaging;
 pub mod network;
 pub mod peer;
 pub mod platform;

@@ -77,6 +77,7 @@ mod seeds {
                 Request as FileRequest, encode_failure,
             },
         },
+        messaging::direct::{Value as Said, frame::Frame},
         network::relay_record,
     };
 
@@ -117,6 +118,7 @@ mod seeds {
                 ],
             ),
             ("dag_pb", nodes.iter().map(path).collect()),
+            ("direct_frames", direct()),
             ("directory", nodes.iter().map(path).collect()),
             ("file", nodes.iter().map(path).collect()),
             ("relay_record", vec![record()]),
@@ -143,6 +145,26 @@ mod seeds {
         said.swarm_addresses = vec!["/ip4/127.0.0.1/tcp/4001".parse().expect("valid")];
         (said.bandwidth_limit, said.sequence) = (Some(1000), 3);
         said.encode()
+    }
+
+    fn direct() -> Vec<Vec<u8>> {
+        let id = || "0123456789abcdef.7".to_owned();
+        let frames = [
+            Frame::Data { id: id(), value: Said::Json("{\"a\":[1,null,\"ü\"]}".into()) },
+            Frame::Data { id: id(), value: Said::Bytes(Bytes::from_static(b"\x00\xff")) },
+            Frame::Ack { id: id() },
+        ];
+        let mut seeds: Vec<Vec<u8>> = frames.iter().map(|frame| frame.encode().to_vec()).collect();
+        seeds.push(seeds.concat());
+        for other in [
+            r#"{"type":"data","id":"\u0061","data":"bnVsbA==","more":[{}]}"#,
+            r#"{"type":"data","id":"a","data":"IiI=","bytes":true}"#,
+            r#"{"type":"data","id":"a","data":"ew=="}"#,
+            r#"{"type":"ack","id":""}"#,
+        ] {
+            seeds.push([&(other.len() as u32).to_be_bytes()[..], other.as_bytes()].concat());
+        }
+        seeds
     }
 
     fn cas(leaf: &Block) -> Request {
