@@ -191,6 +191,22 @@ async fn a_reader_that_does_not_read_bounds_what_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_has_only_just_connected_is_asked() {
+    let me = Node::listening().await;
+    for seed in 0..5 {
+        let other = Node::listening().await;
+        let cids = some_blocks(&other, 1, 1000, seed).await;
+        me.dial(&other).await;
+        let mut session = me.session(&[]);
+        session.want(cids).await;
+        let event = time::timeout(PATIENCE, session.next()).await.expect("soon");
+        assert!(matches!(event, Some(SessionEvent::Block { .. })), "{event:?}");
+        other.close().await;
+    }
+    me.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn providers_that_cannot_be_asked_are_not_awaited() {
     let (me, mute) =
         (Node::listening().await, node::network(Vec::new(), &["/ip4/127.0.0.1/tcp/0"]).await);

@@ -21,6 +21,7 @@ mod peer;
 mod session;
 #[cfg(test)]
 mod simulation;
+mod strangers;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -104,6 +105,8 @@ pub struct Client {
     sessions: BoxMap<SessionId, Session>,
     opened: u64,
     peers: BoxMap<PeerId, Peer>,
+    /// Until when each is awaited; see [`Client::met`].
+    strangers: BoxMap<PeerId, Duration>,
     wants: BoxMap<Hash, Want>,
     actions: VecDeque<Action>,
     /// Peers with something to be told.
@@ -154,6 +157,7 @@ impl Client {
 
     /// A peer that speaks Bitswap is connected.
     pub fn connected(&mut self, peer: PeerId, now: Duration) {
+        self.strangers.remove(&peer);
         if self.peers.contains_key(&peer) {
             return;
         }
@@ -167,6 +171,7 @@ impl Client {
     /// The peer is gone, or a provider that was to be connected cannot be.
     pub fn disconnected(&mut self, peer: PeerId, now: Duration) {
         self.talking.remove(&peer);
+        self.strangers.remove(&peer);
         let owed = self.peers.remove(&peer).map(|gone| gone.latest_first()).unwrap_or_default();
         for session in self.sessions.values_mut() {
             session.gone(&peer);
@@ -340,6 +345,7 @@ impl Client {
             }
         }
         back.into_iter().for_each(|peer| self.retry(Some(peer), now));
+        self.forget_strangers(now);
         self.assign(now);
     }
 
@@ -353,6 +359,7 @@ impl Client {
             .values()
             .flat_map(|peer| [peer.due(patience), peer.judge_at(), peer.rests_until()])
             .flatten()
+            .chain(self.strangers.values().copied())
             .min()
     }
 

@@ -200,6 +200,8 @@ impl Driver {
             self.client.connected(peer, now);
         } else if !may && (contact.told || (contact.refuses() && !contact.written_off)) {
             self.client.disconnected(peer, now);
+        } else if contact.is_stranger() && !std::mem::replace(&mut contact.met, true) {
+            self.client.met(peer, now);
         }
         (contact.told, contact.written_off) = (may, contact.refuses());
     }

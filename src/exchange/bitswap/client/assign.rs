@@ -163,7 +163,7 @@ impl Client {
         let comes_back = |session: &Session| {
             resting.iter().any(|peer| session.admits(peer, self.config.max_declined))
         };
-        sessions.any(|session| session.awaits() || comes_back(session))
+        sessions.any(|session| session.awaits() || comes_back(session) || self.meets(session))
     }
 
     pub(super) fn tell(&mut self, peer: PeerId, hash: Hash, kind: WantKind, now: Duration) {

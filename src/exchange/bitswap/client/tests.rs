@@ -454,6 +454,33 @@ fn a_provider_on_its_way_is_waited_for() {
 }
 
 #[test]
+fn a_peer_that_has_just_connected_is_awaited_for_a_moment() {
+    let mut client = client(1);
+    let id = client.open();
+    client.met(peer_id(B), at(0));
+    client.met(peer_id(C), at(0));
+    client.want(id, &cids(0..1), at(0)).unwrap();
+    say(&mut client, A, 0, Presence::DontHave, at(10));
+    assert_eq!(drain(&mut client), Done::default());
+    client.connected(peer_id(B), at(20));
+    assert_eq!(drain(&mut client).announced, [(B, 0)]);
+    assert_eq!(say(&mut client, B, 0, Presence::DontHave, at(30)).exhausted, []);
+    assert_eq!(client.deadline(), Some(at(3000)), "C may have it");
+    client.tick(at(3000));
+    assert_eq!(drain(&mut client).exhausted, [(0, 0)]);
+    // Who may not be asked is not awaited.
+    client.met(peer_id(3), at(4000));
+    client.providers_only(id, true, at(4000));
+    assert_eq!(drain(&mut client).exhausted, [(0, 0)]);
+    client.providers_only(id, false, at(4000));
+    assert_eq!(drain(&mut client).exhausted, []);
+    client.disconnected(peer_id(3), at(4010));
+    assert_eq!(drain(&mut client).exhausted, [(0, 0)]);
+    client.close(id);
+    assert_empty(&mut client);
+}
+
+#[test]
 fn bounds_hold() {
     let mut client = client(0);
     let id = session(&mut client, &[]);

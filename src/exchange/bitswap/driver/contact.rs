@@ -30,6 +30,8 @@ pub(super) struct Contact {
     pub told: bool,
     /// The client was told that it does not come.
     pub written_off: bool,
+    /// The client was told that it has to introduce itself.
+    pub met: bool,
     /// It took a stream of ours, or opened one.
     pub proven: bool,
     /// Only a circuit leads to it that may carry little.
@@ -75,6 +77,11 @@ impl Contact {
     /// Whether it will not be asked on this connection, as things stand.
     pub(super) fn refuses(&self) -> bool {
         self.limited || self.speaks == Some(false)
+    }
+
+    /// Whether it has not said yet what it speaks.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.speaks.is_none() && !self.proven && !self.limited
     }
 
     /// Whether it may be asked for blocks.
