@@ -130,12 +130,11 @@ impl Relay {
                 Some((
                     store.clone(),
                     bitswap.map_err(|error| RelayError::Setup(error.to_string()))?,
-                    streams.peers(),
                 ))
             }
             None => None,
         };
-        let bitswap = content.as_ref().map(|(_, bitswap, _)| bitswap.clone());
+        let bitswap = content.as_ref().map(|(_, bitswap)| bitswap.clone());
         let router = http::router(config, identity, addresses.clone(), content);
         let web = Task::spawn(|stop| web.run(router, stop));
         tracing::info!(peer = %peer_id, http = %http_addr, "the relay is running");

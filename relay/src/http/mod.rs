@@ -21,7 +21,6 @@ use hyper_util::service::TowerToHyperService;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
 use tabpeer::exchange::bitswap::Bitswap;
-use tabpeer::network::peers::PeersWatch;
 use tabpeer::store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -120,7 +119,7 @@ pub fn router(
     config: &RelayConfig,
     identity: Keypair,
     addresses: watch::Receiver<Vec<Multiaddr>>,
-    content: Option<(Store, Bitswap, PeersWatch)>,
+    content: Option<(Store, Bitswap)>,
 ) -> Router {
     let record = well_known::WellKnown::new(
         identity,
@@ -131,8 +130,8 @@ pub fn router(
     let router =
         Router::new().route("/healthz", get(async || "ok\n")).merge(well_known::routes(record));
     let router = match content {
-        Some((store, bitswap, connected)) if config.gateway.enabled => {
-            router.merge(gateway::routes(store, bitswap, connected, &config.gateway))
+        Some((store, bitswap)) if config.gateway.enabled => {
+            router.merge(gateway::routes(store, bitswap, &config.gateway))
         }
         _ => router,
     };

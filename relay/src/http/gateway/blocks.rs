@@ -5,18 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cid::Cid;
-use futures::FutureExt as _;
-use libp2p::PeerId;
 use tabpeer::content::block::Block;
-use tabpeer::exchange::bitswap::message::PROTOCOL;
 use tabpeer::exchange::bitswap::{Bitswap, Session, SessionEvent};
-use tabpeer::network::peers::PeersWatch;
 use tabpeer::store::{Store, StoreError};
 
 /// Bytes of fetched blocks that are kept for the next who asks.
 const CACHE_BYTES: usize = 64 << 20;
-/// How long a peer that has only just connected is given to say what it speaks.
-const INTRODUCTION: Duration = Duration::from_secs(3);
 
 /// What all requests share.
 #[derive(Clone)]
@@ -27,13 +21,9 @@ pub struct Source {
 
 struct Peers {
     bitswap: Bitswap,
-    connected: PeersWatch,
     /// For one block.
     patience: Duration,
     cache: Mutex<Cache>,
-    /// Of the connected peers, those that have not said in time what they speak: nobody waits for
-    /// them again.
-    silent: Mutex<HashSet<PeerId>>,
 }
 
 /// What a block is known by, whatever CID it is asked for under.
@@ -56,10 +46,9 @@ struct Cache {
 
 impl Source {
     /// With `peers`: who else is asked, and for how long.
-    pub fn new(store: Store, peers: Option<(Bitswap, PeersWatch, Duration)>) -> Self {
-        let peers = peers.map(|(bitswap, connected, patience)| {
-            let (cache, silent) = (Mutex::default(), Mutex::default());
-            Arc::new(Peers { bitswap, connected, patience, cache, silent })
+    pub fn new(store: Store, peers: Option<(Bitswap, Duration)>) -> Self {
+        let peers = peers.map(|(bitswap, patience)| {
+            Arc::new(Peers { bitswap, patience, cache: Mutex::default() })
         });
         Self { store, peers }
     }
@@ -131,37 +120,10 @@ struct Round<'a> {
 
 impl Round<'_> {
     async fn run(&mut self, session: &mut Session) {
-        loop {
-            let strangers = self.peers.strangers();
-            session.want(self.open.values().copied().collect()).await;
-            while self.refused.len() < self.open.len() {
-                let Some(event) = session.next().await else { return };
-                self.take(event);
-            }
-            if self.open.is_empty() || strangers.is_empty() {
-                return;
-            }
-            // Who has only just connected was not asked yet.
-            let introduced = self.peers.introduced(strangers);
-            tokio::pin!(introduced);
-            let somebody_new = loop {
-                tokio::select! {
-                    somebody = &mut introduced => break somebody,
-                    event = session.next() => {
-                        let Some(event) = event else { return };
-                        self.take(event);
-                    }
-                }
-            };
-            if self.open.is_empty() || !somebody_new {
-                return;
-            }
-            session.cancel(self.open.values().copied().collect()).await;
-            // What was said before that is no answer to what is asked now.
-            while let Some(Some(event)) = session.next().now_or_never() {
-                self.take(event);
-            }
-            self.refused.clear();
+        session.want(self.open.values().copied().collect()).await;
+        while self.refused.len() < self.open.len() {
+            let Some(event) = session.next().await else { return };
+            self.take(event);
         }
     }
 
@@ -177,47 +139,6 @@ impl Round<'_> {
             SessionEvent::Exhausted { cids } => {
                 let refused = cids.iter().map(hash).filter(|hash| self.open.contains_key(hash));
                 self.refused.extend(refused);
-            }
-        }
-    }
-}
-
-impl Peers {
-    /// The connected peers of which it is not known yet what they speak.
-    fn strangers(&self) -> HashSet<PeerId> {
-        let connected = self.connected.current();
-        let mut silent = lock(&self.silent);
-        silent.retain(|peer| connected.contains_key(peer));
-        let unknown = connected.iter().filter(|(_, info)| info.agent.is_none() && !info.limited);
-        unknown.map(|(peer, _)| *peer).filter(|peer| !silent.contains(peer)).collect()
-    }
-
-    /// Resolves when one of `strangers` turns out to speak Bitswap (`true`), or all turn out not to.
-    async fn introduced(&self, mut strangers: HashSet<PeerId>) -> bool {
-        let mut connected = self.connected.clone();
-        let speaks = async {
-            let mut now = Some(connected.current());
-            while let Some(peers) = now.take() {
-                let known = |peer: &PeerId| peers.get(peer).is_none_or(|info| info.agent.is_some());
-                let speaks = |peer: &PeerId| {
-                    let said = peers.get(peer).map(|info| &info.protocols);
-                    said.is_some_and(|said| said.iter().any(|name| name == PROTOCOL))
-                };
-                if strangers.iter().any(speaks) {
-                    return true;
-                }
-                strangers.retain(|peer| !known(peer));
-                if !strangers.is_empty() {
-                    now = connected.changed().await;
-                }
-            }
-            false
-        };
-        match tokio::time::timeout(INTRODUCTION, speaks).await {
-            Ok(speaks) => speaks,
-            Err(_) => {
-                lock(&self.silent).extend(strangers);
-                false
             }
         }
     }
@@ -264,16 +185,19 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use cid::Version;
-    use libp2p::StreamProtocol;
     use libp2p::identity::Keypair;
+    use libp2p::{PeerId, StreamProtocol};
     use tabpeer::content::block::{DAG_PB, RAW};
-    use tabpeer::network::peers::{PeerStreams, Peers};
+    use tabpeer::network::peers::{PeerStreams, Peers, PeersWatch};
     use tabpeer::network::{IncomingStreams, Network, NetworkConfig, NetworkError, Stream};
     use tabpeer::platform::BoxFuture;
     use tabpeer::platform::memory::MemoryDatabase;
     use tokio::sync::watch;
 
     use super::*;
+
+    /// Below what a peer may take to say what it speaks.
+    const AT_ONCE: Duration = Duration::from_secs(2);
 
     #[test]
     fn the_oldest_blocks_make_room() {
@@ -362,9 +286,9 @@ mod tests {
             }
             let (told, peers) = watch::channel(Arc::new(strange));
             let streams = Arc::new(Veiled { network, peers });
-            let (our_store, watch) = (store().await, streams.peers());
+            let our_store = store().await;
             let bitswap = Bitswap::start(streams, our_store.clone()).await.unwrap();
-            let source = Source::new(our_store, Some((bitswap, watch, Duration::from_secs(20))));
+            let source = Source::new(our_store, Some((bitswap, Duration::from_secs(20))));
             Self { source, told, known, _serving: (serving, theirs, session) }
         }
     }
@@ -388,7 +312,7 @@ mod tests {
         assert_eq!(found.await.unwrap(), Some(block));
         // What nobody has is given up at once.
         let absent = Block::encode(Version::V1, RAW, b"absent".to_vec().into());
-        let answer = tokio::time::timeout(INTRODUCTION, blocks.get(absent.cid())).await;
+        let answer = tokio::time::timeout(AT_ONCE, blocks.get(absent.cid())).await;
         assert_eq!(answer.expect("at once").unwrap(), None);
     }
 
@@ -398,7 +322,7 @@ mod tests {
         let absent = Block::encode(Version::V1, RAW, b"absent".to_vec().into());
         assert_eq!(pair.source.blocks(false).get(absent.cid()).await.unwrap(), None);
         let mut blocks = pair.source.blocks(false);
-        let answer = tokio::time::timeout(INTRODUCTION, blocks.get(absent.cid())).await;
+        let answer = tokio::time::timeout(AT_ONCE, blocks.get(absent.cid())).await;
         assert_eq!(answer.expect("at once").unwrap(), None);
     }
 

@@ -22,7 +22,6 @@ use futures::stream;
 use tabpeer::content::block::sha256;
 use tabpeer::content::car::{car_header, car_section};
 use tabpeer::exchange::bitswap::Bitswap;
-use tabpeer::network::peers::PeersWatch;
 use tabpeer::store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::cors::{Any, CorsLayer};
@@ -54,15 +53,9 @@ struct Gateway {
     requests: Arc<Semaphore>,
 }
 
-/// `connected`: the peers that Bitswap may ask.
-pub fn routes(
-    store: Store,
-    bitswap: Bitswap,
-    connected: PeersWatch,
-    config: &GatewayConfig,
-) -> Router {
+pub fn routes(store: Store, bitswap: Bitswap, config: &GatewayConfig) -> Router {
     let patience = Duration::from_secs(config.fetch_seconds);
-    let peers = config.fetch_from_peers.then_some((bitswap, connected, patience));
+    let peers = config.fetch_from_peers.then_some((bitswap, patience));
     let requests = Arc::new(Semaphore::new(config.max_requests));
     let gateway = Gateway { source: Source::new(store, peers), requests };
     let cors = CorsLayer::new()
