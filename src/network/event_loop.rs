@@ -212,9 +212,13 @@ impl EventLoop {
         self.started.elapsed()
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish_peers(&mut self) {
         let keeper = &self.keeper;
         self.connections.publish(&self.peers, |peer| keeper.index_of(peer).is_some());
+    }
+
+    fn publish(&mut self) {
+        self.publish_peers();
         let status = self.current_status();
         self.status.send_if_modified(|published| {
             let modified = *published != status;

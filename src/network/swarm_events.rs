@@ -68,15 +68,21 @@ impl EventLoop {
         if let ConnectedPoint::Dialer { address, .. } = endpoint {
             self.book.add(peer, address.clone());
         }
-        match self.dials.remove(&connection) {
+        let dialled = match self.dials.remove(&connection) {
             Some(Purpose::Relay { relay, address, .. }) => {
                 self.relay_event(
                     relay,
                     RelayEvent::Connected { peer, address, connection, shared: false },
                 );
+                None
             }
-            Some(Purpose::Address { reply, .. }) => drop(reply.send(Ok(peer))),
-            Some(Purpose::Peer(_)) | None => {}
+            Some(Purpose::Address { reply, .. }) => Some(reply),
+            Some(Purpose::Peer(_)) | None => None,
+        };
+        // Whoever is told that the peer is connected finds it among the peers.
+        self.publish_peers();
+        if let Some(reply) = dialled {
+            let _ = reply.send(Ok(peer));
         }
         let best = self.connections.best(peer).unwrap_or(connection);
         for waiter in self.wanted.found(peer) {
