@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
-import { launchPersistent } from '../e2e/browser.mjs';
 import { PKG, serveFolder } from '../e2e/harness.mjs';
+import { Browser } from './browser.mjs';
 
 export class Site {
   #server;
@@ -33,23 +33,14 @@ export class Site {
     return site;
   }
 
-  /** Runs `work({page, profile, call, collectGarbage})`, where `call(name, argument)` runs a function of the page. */
+  /** Runs `work({browser, profile})`; see `Browser` for what it can do. */
   async inFreshBrowser(work) {
     const profile = await mkdtemp(path.join(this.folder, 'profile-'));
-    const context = await launchPersistent(profile);
+    const browser = await Browser.open(profile, this.#server.origin);
     try {
-      const page = context.pages()[0] ?? (await context.newPage());
-      await page.goto(this.#server.origin);
-      await page.waitForFunction(() => globalThis.bench !== undefined);
-      const devtools = await context.newCDPSession(page);
-      return await work({
-        page,
-        profile,
-        call: (name, argument) => page.evaluate(([name, argument]) => globalThis.bench[name](argument), [name, argument]),
-        collectGarbage: () => devtools.send('HeapProfiler.collectGarbage'),
-      });
+      return await work({ browser, profile, call: (name, argument) => browser.call(name, argument) });
     } finally {
-      await context.close();
+      await browser.close();
       await rm(profile, { recursive: true, force: true });
     }
   }

@@ -58,9 +58,9 @@ try {
 
 async function oneRun(file) {
   const visit = (work) =>
-    site.inFreshBrowser(async (browser) => {
-      await browser.page.setInputFiles('#file', file);
-      await work(browser);
+    site.inFreshBrowser(async (visit) => {
+      await visit.browser.choose('#file', file);
+      await work(visit);
     });
   await visit(async ({ call }) => {
     const batched = await call('plainPuts', { size: MIB, count: SIZE / MIB, together: 64, readBack: true });
@@ -96,9 +96,9 @@ async function oneRun(file) {
     const stored = await call('storeFile', { profile: KUBO, path: 'hundred.bin', inMemory: true });
     figures.record(OURS.kubo, rate(stored.seconds));
   });
-  await visit(async ({ call, profile, collectGarbage }) => {
+  await visit(async ({ browser, call, profile }) => {
     await call('open');
-    await collectGarbage();
+    await browser.collectGarbage();
     const grown = await growth(profile, () => call('storeFile', { profile: DEFAULT, path: 'hundred.bin' }));
     figures.record(OURS.memory, grown / 1e6);
   });

@@ -125,9 +125,9 @@ async function memory() {
   const large = await noiseFile(site.folder, 'large.bin', STREAMED, 43);
   const cid = await relay.add(large, { profile: PROFILE });
   await rm(large);
-  await attempt(`tabpeer over webtransport, ${STREAMED / MIB} MiB into IndexedDB`, STREAMED, async ({ call, profile, collectGarbage }) => {
+  await attempt(`tabpeer over webtransport, ${STREAMED / MIB} MiB into IndexedDB`, STREAMED, async ({ browser, call, profile }) => {
     await call('open', [relay.address('webtransport')]);
-    await collectGarbage();
+    await browser.collectGarbage();
     let seconds;
     const grown = await growth(profile, async () => {
       seconds = await call('stream', { cid, size: STREAMED });
@@ -142,14 +142,14 @@ async function attempt(name, size, fetch) {
   const count = completed.get(name) ?? { runs: 0, complete: 0 };
   completed.set(name, count);
   count.runs += 1;
-  await site.inFreshBrowser(async (browser) => {
+  await site.inFreshBrowser(async (visit) => {
     const patience = Math.max(1, size / (100 * MIB)) * STALLED_MS_PER_100_MIB;
     let timer;
     const late = new Promise((_, reject) => {
       timer = setTimeout(() => reject(new Error(`it stalled: nothing after ${patience / 1000} s`)), patience);
     });
     try {
-      figures.record(name, await Promise.race([fetch(browser), late]));
+      figures.record(name, await Promise.race([fetch(visit), late]));
       count.complete += 1;
     } catch (error) {
       console.log(line('–', `${name}: ${error.message}`));

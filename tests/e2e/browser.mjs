@@ -7,7 +7,7 @@ import path from 'node:path';
 import { chromium } from 'playwright-core';
 
 /** QUIC stays on: WebTransport needs it. */
-const SWITCHES = [
+export const SWITCHES = [
   '--no-sandbox',
   '--disable-gpu',
   '--no-first-run',
@@ -34,16 +34,6 @@ export function chromiumPath() {
 
 export function launch(options = {}) {
   return chromium.launch({ executablePath: chromiumPath(), headless: true, ...options, args: [...SWITCHES, ...(options.args ?? [])] });
-}
-
-/** A browser whose storage is on disk, as a visitor's is. */
-export function launchPersistent(profile, options = {}) {
-  return chromium.launchPersistentContext(profile, {
-    executablePath: chromiumPath(),
-    headless: true,
-    ...options,
-    args: [...SWITCHES, ...(options.args ?? [])],
-  });
 }
 
 /** What a call in the page failed with. */
