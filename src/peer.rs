@@ -15,6 +15,7 @@ mod place;
 mod read;
 mod serve;
 mod sources;
+mod swept;
 mod telling;
 mod tree;
 
@@ -25,7 +26,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::{Either, select};
+use futures::{
+    future::{Either, select},
+    stream,
+};
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 
 use self::{
@@ -350,6 +354,14 @@ impl Peer {
     /// The bytes of a file that is stored here, in order, verified block by block.
     pub fn read(&self, file: Cid) -> ByteStream {
         read::read(self.inner.store.clone(), file)
+    }
+
+    /// The same of a file that [`Peer::get_file`] has just found.
+    pub fn read_file(&self, file: &FileInfo) -> ByteStream {
+        match &file.bytes {
+            Some(bytes) => Box::pin(stream::iter([Ok(bytes.clone())])),
+            None => self.read(file.cid),
+        }
     }
 
     pub async fn usage(&self) -> Result<Usage> {

@@ -151,7 +151,7 @@ impl Client {
             Ok(async move {
                 match peer.get_file(cid, fallback, get.clone()).await? {
                     Content::File(file) => {
-                        let stored = content::collect(peer.read(file.cid), file.size).await;
+                        let stored = content::collect(peer.read_file(&file), file.size).await;
                         let bytes = match stored {
                             // It is out of the way now, and is fetched once more.
                             Err(Error::CorruptBlock { .. }) => {

@@ -12,7 +12,7 @@
 mod scribe;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -24,7 +24,7 @@ use futures::{
 use multihash::Multihash;
 
 use self::scribe::{Job, Whole};
-use super::convert;
+use super::{convert, swept::Swept};
 use crate::{
     content::{
         block::{Block, Cid, DAG_PB, RAW},
@@ -39,6 +39,8 @@ use crate::{
 
 /// A part is written when it is this large: what a reload of the page may lose.
 const PART_BYTES: usize = 12 << 20;
+/// Roots of which something is coming, at a time.
+const MAX_OPEN: usize = 1 << 14;
 /// Most blocks of one part.
 const MAX_PART_BLOCKS: usize = 4096;
 /// Parts of abandoned downloads that wait to be written; further ones are lost.
@@ -61,7 +63,7 @@ pub(super) struct Downloads {
 
 struct Shared {
     store: Store,
-    open: Mutex<HashMap<Cid, Weak<Download>>>,
+    open: Mutex<Swept<Cid, Weak<Download>>>,
     /// The roots of which there are parts.
     partial: Mutex<HashSet<Cid>>,
     scribe: Mutex<mpsc::Sender<Job>>,
@@ -138,13 +140,15 @@ impl Downloads {
         if let Some(running) = open.get(&root).and_then(Weak::upgrade) {
             return Ok(running);
         }
-        open.retain(|_, download| download.strong_count() > 0);
         let part = Part::new(&shared.store);
         let state = State { part, kept, saving: None, fetched: false, whole: false };
         let state = Arc::new(AsyncMutex::new(state));
         let download = Arc::new(Download { root, shared: shared.clone(), state });
-        open.insert(root, Arc::downgrade(&download));
-        Ok(download)
+        let alive = |download: &Weak<Download>| download.strong_count() > 0;
+        match open.insert(root, Arc::downgrade(&download), MAX_OPEN, alive) {
+            true => Ok(download),
+            false => Err(Error::Busy { what: "content is being fetched" }),
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 //! (design: flow of `getFile`).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     future::Future,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use bytes::Bytes;
 use futures::{
     FutureExt as _,
     future::{Shared, WeakShared},
@@ -19,6 +20,7 @@ use super::{
     GetOptions, ListOptions, Peer, ProgressSink,
     incoming::{Incoming, OnFull, Reading},
     read::{self, Stored},
+    swept::Swept,
 };
 use crate::{
     content::{
@@ -64,6 +66,8 @@ pub struct FileInfo {
     pub size: u64,
     /// Told from the first bytes.
     pub mime_type: String,
+    /// All of it, if it is one block: who wants it need not read it again.
+    pub bytes: Option<Bytes>,
 }
 
 /// Work under way, by what it is for, so that a second caller joins the first.
@@ -165,11 +169,21 @@ async fn whole(
     if read::is_directory(&root)? {
         return Ok(Content::Directory(incoming.entries().await?));
     }
+    if let Some(file) = read::one_block(&root)? {
+        drop(turn);
+        incoming.report(file.size, Some(file.size));
+        let finished = incoming.finish().await;
+        return kept_on_failure(&mut incoming, finished).await.map(|()| Content::File(file));
+    }
     let mut reading = Reading::new(incoming, None)?;
     let outcome = read_whole(cid, &mut reading, turn).await;
+    kept_on_failure(reading.incoming(), outcome).await
+}
+
+/// What has come is not fetched again. The reason for the failure is what counts.
+async fn kept_on_failure<T>(incoming: &mut Incoming, outcome: Result<T>) -> Result<T> {
     if outcome.is_err() {
-        // What has come is not fetched again. The reason for the failure is what counts.
-        let _ = reading.incoming().keep().await;
+        let _ = incoming.keep().await;
     }
     outcome
 }
@@ -192,7 +206,8 @@ async fn read_whole(
     }
     drop(turn);
     reading.incoming().finish().await?;
-    Ok(Content::File(FileInfo { cid, size, mime_type: mime::sniff(&head).to_owned() }))
+    let mime_type = mime::sniff(&head).to_owned();
+    Ok(Content::File(FileInfo { cid, size, mime_type, bytes: None }))
 }
 
 /// Those who want to know how a flight gets on, for as long as their own call lasts.
@@ -224,7 +239,7 @@ struct Flight<T: Clone> {
 }
 
 /// A map of running work; an entry dies with its last waiter.
-struct Joined<K, T: Clone>(Mutex<HashMap<K, Flight<T>>>);
+struct Joined<K, T: Clone>(Mutex<Swept<K, Flight<T>>>);
 
 impl<K, T: Clone> Default for Joined<K, T> {
     fn default() -> Self {
@@ -249,16 +264,17 @@ impl<K: Eq + Hash, T: Clone + 'static> Joined<K, T> {
             flight.progress.add(progress);
             return Ok((work, true));
         }
-        flights.retain(|_, flight| flight.work.upgrade().is_some_and(|work| work.peek().is_none()));
-        if flights.len() >= MAX_FLIGHTS {
-            return Err(Error::Busy { what: "content is being fetched" });
-        }
         let listeners = Listeners::default();
         listeners.add(progress);
         let work: Work<T> = Box::pin(start(listeners.clone()));
         let work = work.shared();
         let weak = work.downgrade().ok_or(Error::Closed)?;
-        flights.insert(key, Flight { work: weak, progress: listeners });
-        Ok((work, false))
+        let flight = Flight { work: weak, progress: listeners };
+        let flies =
+            |flight: &Flight<T>| flight.work.upgrade().is_some_and(|work| work.peek().is_none());
+        match flights.insert(key, flight, MAX_FLIGHTS, flies) {
+            true => Ok((work, false)),
+            false => Err(Error::Busy { what: "content is being fetched" }),
+        }
     }
 }

@@ -72,6 +72,10 @@ impl Incoming {
         self.fetch.set_absent(cid);
     }
 
+    pub(super) fn report(&self, done: u64, total: Option<u64>) {
+        self.progress.report(done, total);
+    }
+
     /// One block.
     pub(super) async fn block(&mut self, cid: Cid) -> Result<Block> {
         let mut found = None;

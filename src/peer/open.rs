@@ -52,6 +52,7 @@ pub(super) async fn open(mut incoming: Incoming) -> Result<FileReader> {
     let mut reading = Reading::new(incoming, Some(0..mime::SNIFF_LEN as u64))?;
     let head = reading.head().await?;
     let size = reading.size().unwrap_or_default();
-    let info = FileInfo { cid, size, mime_type: mime::sniff(&head).to_owned() };
+    let mime_type = mime::sniff(&head).to_owned();
+    let info = FileInfo { cid, size, mime_type, bytes: None };
     Ok(FileReader { info, reading })
 }

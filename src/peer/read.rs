@@ -52,6 +52,9 @@ pub(super) async fn look(store: &Store, cid: Cid) -> Result<Stored> {
         let whole = entries.map(|entries| Stored::Whole(Content::Directory(entries)));
         return Ok(whole.unwrap_or(Stored::Partly));
     }
+    if let Some(file) = one_block(&root)? {
+        return Ok(Stored::Whole(Content::File(file)));
+    }
     if !is_whole(store, cid).await? {
         return Ok(Stored::Partly);
     }
@@ -62,7 +65,25 @@ pub(super) async fn look(store: &Store, cid: Cid) -> Result<Stored> {
     }
     let size = reading.reader.size().unwrap_or_default();
     let mime_type = mime::sniff(&head).to_owned();
-    Ok(Stored::Whole(Content::File(FileInfo { cid, size, mime_type })))
+    Ok(Stored::Whole(Content::File(FileInfo { cid, size, mime_type, bytes: None })))
+}
+
+/// The file that `root` is, if it has no other block.
+pub(super) fn one_block(root: &Block) -> Result<Option<FileInfo>> {
+    if root.links().is_ok_and(|links| !links.is_empty()) {
+        return Ok(None);
+    }
+    let cid = *root.cid();
+    let failed = |error| convert::read_error(cid, &error);
+    let mut reader = Reader::new(cid, None).map_err(failed)?;
+    reader.wants(1);
+    reader.supply(root).map_err(failed)?;
+    let bytes = match reader.next() {
+        ReadStep::Bytes(bytes) => bytes,
+        ReadStep::Done | ReadStep::Wait => Bytes::new(),
+    };
+    let mime_type = mime::sniff(&bytes).to_owned();
+    Ok(Some(FileInfo { cid, size: bytes.len() as u64, mime_type, bytes: Some(bytes) }))
 }
 
 /// The bytes of `root` in order. An item that is an error ends the stream.
