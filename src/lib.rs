@@ -72,4 +72,6 @@ pub mod messaging;
 pub mod network;
 pub mod peer;
 pub mod platform;
+#[cfg(test)]
+mod random;
 pub mod store;
