@@ -3,6 +3,7 @@
 #![cfg(not(target_family = "wasm"))]
 
 mod hostile;
+mod peers;
 mod relayed;
 mod trouble;
 
