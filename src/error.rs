@@ -22,6 +22,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     #[error("peer {peer} is open already in this browser, perhaps in another tab")]
     AlreadyOpen { peer: PeerId },
+    /// One cannot start a protocol twice, nor one that this peer itself speaks.
+    #[error("the protocol {protocol} is started already")]
+    AlreadyStarted { protocol: String },
     #[error("{what}: {reason}")]
     BadArgument { what: &'static str, reason: String },
     #[error("{cid} is not a valid file or directory: {reason}")]
@@ -62,6 +65,9 @@ pub enum Error {
     Timeout { what: String, after: Duration },
     #[error("{what} is too large: {reason}")]
     TooLarge { what: String, reason: String },
+    /// It was reached, but the app there did not take the message.
+    #[error("peer {peer} did not acknowledge a message for {protocol} in {attempts} attempts")]
+    Unacknowledged { peer: PeerId, protocol: String, attempts: u32 },
     #[error("peer {peer} does not speak {protocol}")]
     Unsupported { peer: PeerId, protocol: String },
     #[error("peer {peer} sent bytes that are not {cid}: {reason}")]
@@ -71,8 +77,9 @@ pub enum Error {
 impl Error {
     /// Every code that [`Error::code`] can give, sorted. `index.d.ts` lists the same (and
     /// `LOAD_FAILED`, which only JS can see).
-    pub const CODES: [&'static str; 23] = [
+    pub const CODES: [&'static str; 25] = [
         "ALREADY_OPEN",
+        "ALREADY_STARTED",
         "BAD_ARGUMENT",
         "BAD_CONTENT",
         "BUSY",
@@ -93,6 +100,7 @@ impl Error {
         "STORAGE",
         "TIMEOUT",
         "TOO_LARGE",
+        "UNACKNOWLEDGED",
         "UNSUPPORTED",
         "WRONG_CONTENT",
     ];
@@ -101,6 +109,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::AlreadyOpen { .. } => "ALREADY_OPEN",
+            Self::AlreadyStarted { .. } => "ALREADY_STARTED",
             Self::BadArgument { .. } => "BAD_ARGUMENT",
             Self::BadContent { .. } => "BAD_CONTENT",
             Self::Busy { .. } => "BUSY",
@@ -121,6 +130,7 @@ impl Error {
             Self::Storage { .. } => "STORAGE",
             Self::Timeout { .. } => "TIMEOUT",
             Self::TooLarge { .. } => "TOO_LARGE",
+            Self::Unacknowledged { .. } => "UNACKNOWLEDGED",
             Self::Unsupported { .. } => "UNSUPPORTED",
             Self::WrongContent { .. } => "WRONG_CONTENT",
         }

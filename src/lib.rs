@@ -46,6 +46,17 @@
 //! parts: the store names only what is whole, and what they name was not fetched. Nothing is asked for
 //! faster than it is read.
 //!
+//! # How a message goes
+//!
+//! `Peer::send` puts a value into the queue for its peer and protocol at the call itself, and resolves
+//! when the other side's app has taken it ([`messaging::direct`]). One task owns a pure link for each
+//! peer and protocol, which says what goes out on which stream and when again: a stream, a connection
+//! or a relay may fail in between, and nothing is lost, doubled or overtaken by it. What cannot be
+//! delivered fails with its reason, and so does all behind it. `Peer::start` gives what comes: a
+//! message is acknowledged when it is handed to the app, the next of the same peer is handed on when
+//! the app is done with it, those of others meanwhile. In a browser `js` calls the page's function
+//! for each, and awaits what that returns.
+//!
 //! # Invariants
 //!
 //! * A [`content::block::Block`] matches its CID: there is no other way to make one.
@@ -72,4 +83,6 @@ pub mod messaging;
 pub mod network;
 pub mod peer;
 pub mod platform;
+#[cfg(test)]
+mod random;
 pub mod store;

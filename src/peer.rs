@@ -9,6 +9,7 @@ mod download;
 mod fetch;
 pub mod import;
 mod incoming;
+mod messages;
 mod open;
 mod options;
 mod place;
@@ -35,11 +36,13 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use self::{
     download::Downloads,
     incoming::{Incoming, OnFull},
+    messages::Messages,
     sources::Exchange,
     tree::{Edit, TreeHandle},
 };
 pub use self::{
     fetch::{Content, FileInfo},
+    messages::SendOptions,
     open::FileReader,
     options::{GetOptions, ListOptions, OpenOptions, StoreOptions},
 };
@@ -112,6 +115,7 @@ struct Inner {
     store: Store,
     tree: TreeHandle,
     network: Network,
+    messages: Messages,
     exchange: Exchange,
     downloads: Downloads,
     chunks: ChunkDownloads,
@@ -143,6 +147,7 @@ impl Peer {
             ..NetworkConfig::new(keypair.clone())
         })
         .map_err(convert::start_error)?;
+        let messages = Messages::new(&network);
         serve::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;
         let exchange = sources::start(&network, &store, &relays, config.exchange).await?;
         let downloads = Downloads::new(store.clone(), exchange.capabilities.clone()).await?;
@@ -160,6 +165,7 @@ impl Peer {
                 store,
                 tree,
                 network,
+                messages,
                 exchange,
                 downloads,
                 chunks,
@@ -380,6 +386,7 @@ impl Peer {
 
     /// Stops the network, then the store; calls under way fail with `CLOSED`. Safe to call twice.
     pub async fn close(&self) {
+        self.inner.messages.close();
         self.inner.network.close().await;
         self.inner.tree.close();
         self.inner.store.close().await;

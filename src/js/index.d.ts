@@ -17,6 +17,8 @@
 export type PeerErrorCode =
   /** The peer is open already in this browser, in another tab for example. */
   | 'ALREADY_OPEN'
+  /** The protocol is started already, or is one that the peer itself speaks. */
+  | 'ALREADY_STARTED'
   /** An argument has the wrong type or value; the message names it. */
   | 'BAD_ARGUMENT'
   /** The bytes are those of the CID, but not a valid UnixFS file or directory. */
@@ -59,6 +61,8 @@ export type PeerErrorCode =
   | 'TIMEOUT'
   /** It is above a limit that the message names. */
   | 'TOO_LARGE'
+  /** The other peer was reached, but its app did not take the message. */
+  | 'UNACKNOWLEDGED'
   /** The other peer does not speak the protocol. */
   | 'UNSUPPORTED'
   /** A peer sent bytes that do not belong to the CID that was asked for. They were thrown away. */
@@ -205,6 +209,17 @@ export interface GetOptions {
   ttl?: number;
   /** Who asks, as a DID; told to peers whose protocol has a place for it. */
   requesterId?: string;
+}
+
+export interface SendOptions {
+  /** Gives up; the promise rejects with the signal's reason. The message is not sent if it was not yet; it may come too late. */
+  signal?: AbortSignal;
+  /**
+   * Longest time for the whole call, in milliseconds; after it the message is treated as after an abort.
+   * Left out: three attempts, 2 and 4 s apart, each given up when the peer is not found within 20 s or takes
+   * no message for 5 s.
+   */
+  timeout?: number;
 }
 
 /** Bytes from `start` up to but not including `end`; without `end` up to the end of the file. */
@@ -477,6 +492,60 @@ export class P2PWebAppClient extends EventTarget {
 
   /** How much a peer is trusted, 0 (unless set) to 10: raises it in the order in which peers are asked. Not kept across sessions. */
   setTrust(peerID: string, trust: number): void;
+
+  /**
+   * Receives what others send under a protocol, until `stop`. A protocol is a name that the apps of both sides
+   * agree on, at most 127 bytes, best with a version (`chat/1`); at most 32 are started at a time.
+   *
+   * Messages of one peer come one after the other, in the order of its `send` calls, and none twice as long as
+   * the page lives. `onData` may be async: the next message of the same peer waits until its promise settles;
+   * those of other peers come meanwhile. An `onData` that throws or rejects is reported with `console.error`,
+   * and the next message comes.
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * const peer = await connect();
+   * await peer.start('chat/1', (from, data) => console.log(`${from}: ${data.text}`));
+   * console.log(`Talk to me: ${location.origin}${location.pathname}?peer=${peer.peerID}`);
+   *
+   * // Who opened this page by such a link says hello.
+   * const other = new URLSearchParams(location.search).get('peer');
+   * if (other) await peer.send(other, 'chat/1', { text: 'Hello!' }); // resolves when it is there
+   * ```
+   * @param onData gets the sender's id, which is proven, and what it sent: a JSON value, or a `Uint8Array`
+   * @throws {PeerError} `ALREADY_STARTED`, `BAD_ARGUMENT` (the name is empty, too long, or holds control characters), `BUSY`
+   */
+  start(protocol: string, onData: (peerID: string, data: any) => unknown): Promise<void>;
+
+  /**
+   * Receives no more under a protocol. What `onData` was not called with was not acknowledged: its senders are
+   * told. Stopping what is not started is no error.
+   */
+  stop(protocol: string): Promise<void>;
+
+  /**
+   * Sends a message to a peer, and resolves when the app there has it: when its `onData` is called. The protocol
+   * need not be started here.
+   *
+   * Messages to one peer under one protocol arrive in the order of the calls; they need not be awaited, up to
+   * 1024 messages and 16 MiB wait for their turn, more are refused with `BUSY`. A message goes out again when the
+   * connection or the relay fails on the way. One whose `send` rejected may have arrived all the same: it is
+   * its acknowledgement that did not. With a message that is given up all behind it are, so none overtakes another.
+   *
+   * @param data what `JSON.stringify` makes text of, at most 1 MiB of it, nested at most 127 deep; or bytes (a
+   * buffer or a view of one), at most 1 MiB
+   * @param options options, or, as p2p-webapp has it, a function that is called when the message is acknowledged
+   * @throws {PeerError} `INVALID_PEER_ID`, `BAD_ARGUMENT` (no JSON value: a function, a BigInt, a cycle),
+   * `TOO_LARGE`, `BUSY`, `UNSUPPORTED` (the other side has not started the protocol), `PEER_UNREACHABLE`,
+   * `UNACKNOWLEDGED`, `TIMEOUT`
+   */
+  send(
+    peerID: string,
+    protocol: string,
+    data: unknown,
+    options?: SendOptions | (() => unknown),
+  ): Promise<void>;
 
   /**
    * Gets one chunk (block) of a file from one peer: by Bitswap, else from its `httpUrl`; three attempts,

@@ -127,6 +127,21 @@ export class P2PWebAppClient extends EventTarget {
     return settle(this.#raw.dial(address));
   }
 
+  start(protocol, onData) {
+    return settle(this.#raw.start(protocol, onData));
+  }
+
+  stop(protocol) {
+    return settle(this.#raw.stop(protocol));
+  }
+
+  /** A function in the place of the options is p2p-webapp's `onAck`. */
+  async send(peerID, protocol, data, options) {
+    const onAck = typeof options === 'function' ? options : undefined;
+    await settle(this.#raw.send(peerID, protocol, data, onAck ? undefined : options));
+    if (onAck) (async () => onAck())().catch((error) => console.error('tabpeer: onAck threw', error));
+  }
+
   startChunkDownload(peer, cid, fileHash, chunkIndex, options = {}) {
     return settle(this.#raw.startChunkDownload(peer, cid, fileHash, chunkIndex, options, this.#dispatch));
   }

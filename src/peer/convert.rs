@@ -1,5 +1,7 @@
 //! Errors and results of the layers below, as the API gives them.
 
+use libp2p::PeerId;
+
 use crate::{
     content::{
         block::Cid,
@@ -99,6 +101,17 @@ pub(super) fn fetch_error(root: Cid, error: FetchError) -> Error {
     }
 }
 
+/// Bytes of the texts of others in ours: addresses are long, and there may be many.
+const MAX_REASON: usize = 600;
+
+pub(super) fn unreachable(peer: PeerId, mut reason: String) -> Error {
+    if reason.len() > MAX_REASON {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        reason.push('…');
+    }
+    Error::PeerUnreachable { peer, reason }
+}
+
 pub(super) fn network_error(error: NetworkError) -> Error {
     match error {
         NetworkError::Closed => Error::Closed,
@@ -111,9 +124,7 @@ pub(super) fn network_error(error: NetworkError) -> Error {
         NetworkError::PeerUnreachable { peer, .. }
         | NetworkError::ConnectionLost { peer, .. }
         | NetworkError::DialSelf(peer)
-        | NetworkError::StreamTimeout { peer, .. } => {
-            Error::PeerUnreachable { peer, reason: error.to_string() }
-        }
+        | NetworkError::StreamTimeout { peer, .. } => unreachable(peer, error.to_string()),
         other => Error::BadArgument { what: "network", reason: other.to_string() },
     }
 }

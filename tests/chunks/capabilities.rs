@@ -13,7 +13,10 @@ use tabpeer::{
     platform::time,
 };
 
-use crate::{PATIENCE, node::network, support::noise};
+use crate::{
+    PATIENCE,
+    support::{network, noise},
+};
 
 struct Speaker {
     network: Network,

@@ -85,7 +85,7 @@ export class PeerPage {
   }
 
   /** Opens the test page without a peer. */
-  static async load(context, origin) {
+  static async load(context, origin, at = '/peer.html') {
     const peer = new PeerPage();
     peer.page = await context.newPage();
     await peer.page.addInitScript(addHelpers);
@@ -97,7 +97,7 @@ export class PeerPage {
       if (process.env.TABPEER_CONSOLE) console.error(`[page] ${message.type()}: ${message.text()}`);
     });
     peer.transports = await watchTransports(peer.page);
-    await peer.page.goto(new URL('/peer.html', origin).href);
+    await peer.page.goto(new URL(at, origin).href);
     return peer;
   }
 
@@ -235,9 +235,16 @@ export class PeerPage {
     });
   }
 
-  /** Waits until `condition(peer)` holds in the page. */
-  until(condition, argument, timeout = 60_000) {
-    const wrapped = `(async () => (${condition})(globalThis.peer, ${JSON.stringify(argument) ?? 'undefined'}))()`;
-    return this.page.waitForFunction(wrapped, undefined, { timeout, polling: 100 });
+  /** Waits until `condition(peer)`, or what it promises, holds in the page. (Playwright's own wait takes any promise for a yes.) */
+  async until(condition, argument, timeout = 60_000) {
+    const held = await this.page.evaluate(`(async () => {
+      const deadline = Date.now() + ${timeout};
+      while (!(await (${condition})(globalThis.peer, ${JSON.stringify(argument) ?? 'undefined'}))) {
+        if (Date.now() > deadline) return false;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      return true;
+    })()`);
+    assert.ok(held, `not within ${timeout} ms: ${condition}`);
   }
 }

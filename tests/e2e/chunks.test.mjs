@@ -116,7 +116,7 @@ describe('chunk downloads', { timeout: 240_000 }, () => {
         },
         { cid, peers: ids() },
       );
-      await peer.until((peer) => peer.storage().then(({ used }) => used > 4_000_000));
+      await peer.until((peer, least) => peer.storage().then(({ used }) => used > least), 5 * CHUNK);
       await peer.page.reload();
       await peer.connect({ relays });
       await listen(peer);

@@ -23,18 +23,35 @@ test('there are examples', () => assert.ok(examples.length > 0));
 
 for (const { name, code } of examples) {
   test(name, { timeout: 60_000 }, async () => {
-    const context = await stage.browser.newContext();
-    const { page, problems } = await PeerPage.load(context, stage.origin);
-    page.on('console', (message) => {
-      if (message.type() === 'assert') problems.push(`assertion failed: ${message.text()}`);
-    });
-    await page.evaluate(async (code) => {
-      const url = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
-      await import(url);
-    }, code);
-    assert.deepEqual(problems, []);
+    const { context, said } = await run(code);
+    // One that prints a link to itself is there for two: the second opens it, and the first hears of that.
+    const [link] = said.join(' ').match(/http:\S+\?\S+/) ?? [];
+    assert.equal(link !== undefined, code.includes('location.search'), said.join('\n'));
+    if (link) {
+      const lines = said.length;
+      const second = await run(code, link);
+      assert.ok(said.length > lines, said.join('\n'));
+      await second.context.close();
+    }
     await context.close();
   });
+}
+
+/** Runs an example in a page of its own, which stays; what it prints is in `said`. */
+async function run(code, at) {
+  const context = await stage.browser.newContext();
+  const { page, problems } = await PeerPage.load(context, stage.origin, at);
+  const said = [];
+  page.on('console', (message) => {
+    said.push(message.text());
+    if (message.type() === 'assert') problems.push(`assertion failed: ${message.text()}`);
+  });
+  await page.evaluate(async (code) => {
+    const url = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
+    await import(url);
+  }, code);
+  assert.deepEqual(problems, []);
+  return { context, said };
 }
 
 function found(file, text) {

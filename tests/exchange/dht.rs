@@ -4,9 +4,9 @@ use tabpeer::{network::NetworkError, platform::time};
 
 use crate::{
     PATIENCE,
-    node::{Node, fetch, network},
+    node::{Node, fetch},
     some_blocks,
-    support::{self, by_websocket},
+    support::{self, by_websocket, network},
 };
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,9 +21,9 @@ use tabpeer::{
 
 use crate::{
     PATIENCE,
-    node::{Node, fetch, network},
+    node::{Node, fetch},
     some_blocks,
-    support::noise,
+    support::{network, noise},
 };
 
 /// An honest peer, its victim, and a hostile peer that is connected with the victim.

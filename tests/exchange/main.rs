@@ -209,7 +209,7 @@ async fn a_peer_that_has_only_just_connected_is_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn providers_that_cannot_be_asked_are_not_awaited() {
     let (me, mute) =
-        (Node::listening().await, node::network(Vec::new(), &["/ip4/127.0.0.1/tcp/0"]).await);
+        (Node::listening().await, support::network(Vec::new(), &["/ip4/127.0.0.1/tcp/0"]).await);
     let address = mute.status().current().listen_addresses.first().cloned().expect("it listens");
     me.network.dial(address).await.expect("connects");
     for provider in [mute.peer_id(), me.network.peer_id()] {

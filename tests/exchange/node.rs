@@ -7,16 +7,16 @@ use std::{
 
 use bytes::Bytes;
 use cid::Version;
-use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use libp2p::{Multiaddr, PeerId};
 use tabpeer::{
     content::block::{Block, Cid, RAW},
     exchange::bitswap::{Bitswap, Session, SessionEvent},
-    network::{Network, NetworkConfig, OnlineOutcome, RelaySpec},
+    network::{Network, RelaySpec},
     platform::{database::Databases, memory::MemoryDatabases, time},
     store::{RootChange, Store},
 };
 
-use crate::PATIENCE;
+use crate::{PATIENCE, support::network};
 
 #[derive(Debug)]
 pub struct Node {
@@ -92,25 +92,6 @@ impl Node {
         self.network.close().await;
         self.store.close().await;
     }
-}
-
-/// Connected with its relays and listening.
-pub async fn network(relays: Vec<RelaySpec>, listen: &[&str]) -> Network {
-    let mut config = NetworkConfig::new(Keypair::generate_ed25519());
-    let online = !relays.is_empty();
-    config.relays = relays;
-    config.listen = listen.iter().map(|address| address.parse().expect("valid")).collect();
-    let network = Network::start(config).expect("starts");
-    if online {
-        let outcome = network.wait_online(PATIENCE).await;
-        assert!(matches!(outcome, OnlineOutcome::Online(_)), "{outcome:?}");
-    }
-    if !listen.is_empty() {
-        let mut status = network.status();
-        let listening = status.wait_for(|status| !status.listen_addresses.is_empty());
-        time::timeout(PATIENCE, listening).await.expect("listens").expect("open");
-    }
-    network
 }
 
 pub fn cid_of(bytes: &Bytes) -> Cid {

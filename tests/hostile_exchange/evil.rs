@@ -14,7 +14,7 @@ use tabpeer::{
     network::{Network, Stream},
 };
 
-use crate::node::{self, Node};
+use crate::{node::Node, support};
 
 /// Only a network: what it says is up to the test.
 pub struct Evil {
@@ -26,7 +26,7 @@ pub type Answer = Result<Vec<Bytes>, Vec<Bytes>>;
 
 impl Evil {
     pub async fn new() -> Self {
-        Self { network: node::network(Vec::new(), &["/ip4/127.0.0.1/tcp/0"]).await }
+        Self { network: support::network(Vec::new(), &["/ip4/127.0.0.1/tcp/0"]).await }
     }
 
     pub fn id(&self) -> PeerId {

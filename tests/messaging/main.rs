@@ -3,6 +3,7 @@
 #![cfg(not(target_family = "wasm"))]
 
 mod hostile;
+mod peers;
 mod relayed;
 mod trouble;
 
@@ -13,7 +14,7 @@ use futures::{FutureExt as _, future};
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tabpeer::{
     messaging::direct::{DirectError, DirectMessages, Incoming, MAX_VALUE, Message, Value},
-    network::{Network, NetworkConfig, OnlineOutcome, RelaySpec},
+    network::{Network, RelaySpec},
     platform::time::{self, Duration},
 };
 
@@ -39,19 +40,8 @@ impl Node {
     }
 
     async fn start(relays: Vec<RelaySpec>, listen: &[&str]) -> Self {
-        let mut config = NetworkConfig::new(Keypair::generate_ed25519());
-        let online = !relays.is_empty();
-        config.relays = relays;
-        config.listen = listen.iter().map(|address| address.parse().expect("valid")).collect();
-        let network = Network::start(config).expect("starts");
-        if online {
-            let outcome = network.wait_online(PATIENCE).await;
-            assert!(matches!(outcome, OnlineOutcome::Online(_)), "{outcome:?}");
-        }
-        let mut status = network.status();
-        let listens = status.wait_for(|s| listen.is_empty() || !s.listen_addresses.is_empty());
-        let status = time::timeout(PATIENCE, listens).await.expect("listens").expect("open");
-        let address = status.listen_addresses.first().cloned();
+        let network = support::network(relays, listen).await;
+        let address = network.status().current().listen_addresses.first().cloned();
         let direct = DirectMessages::new(std::sync::Arc::new(network.clone()));
         Self { network, direct, address }
     }
@@ -201,15 +191,16 @@ async fn a_send_that_is_dropped_is_taken_back() {
     let first = next(&mut at_b).await;
     let dropped = a.send(&b, json(1000));
     assert!(dropped.now_or_never().is_none());
-    let last = tokio::spawn(sending(&a, &b, 41));
+    let mut last = tokio::spawn(sending(&a, &b, 41));
     drop(first);
     let mut came = Vec::new();
-    while !last.is_finished() {
+    let outcome = loop {
         tokio::select! {
             message = at_b.next() => came.push(message.expect("started").value),
-            () = time::sleep(Duration::from_millis(20)) => {}
+            outcome = &mut last => break outcome,
         }
-    }
+    };
+    assert_eq!(outcome.expect("no panic"), Ok(()));
     assert!(came.len() >= 40 && !came.contains(&json(1000)), "{came:?}");
     for send in held {
         assert_eq!(send.await.expect("no panic"), Ok(()));

@@ -5,13 +5,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use libp2p::identity::Keypair;
 use tabpeer::{
     config::PeerConfig,
-    network::RelaySpec,
+    network::{Network, NetworkConfig, OnlineOutcome, RelaySpec},
     peer::{ByteStream, Content, GetOptions, Peer, StoreOptions, Stored},
-    platform::memory::MemoryDatabases,
+    platform::{
+        memory::MemoryDatabases,
+        time::{self, Duration},
+    },
 };
 use tabpeer_relay::{Relay, RelayConfig};
+
+/// More than any step takes on a loaded machine; nothing waits for it in a passing test.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A relay on free loopback ports, with its data in a directory that goes away with it.
 pub async fn relay() -> (Relay, tempfile::TempDir) {
@@ -28,6 +35,25 @@ pub fn by_websocket(relay: &Relay) -> Vec<RelaySpec> {
         text.contains("/ws/") && text.contains("/ip4/127.0.0.1/")
     });
     vec![RelaySpec::Address(address.expect("the relay listens on ws").clone())]
+}
+
+/// Connected with its relays and listening.
+pub async fn network(relays: Vec<RelaySpec>, listen: &[&str]) -> Network {
+    let mut config = NetworkConfig::new(Keypair::generate_ed25519());
+    let online = !relays.is_empty();
+    config.relays = relays;
+    config.listen = listen.iter().map(|address| address.parse().expect("valid")).collect();
+    let network = Network::start(config).expect("starts");
+    if online {
+        let outcome = network.wait_online(PATIENCE).await;
+        assert!(matches!(outcome, OnlineOutcome::Online(_)), "{outcome:?}");
+    }
+    if !listen.is_empty() {
+        let mut status = network.status();
+        let listening = status.wait_for(|status| !status.listen_addresses.is_empty());
+        time::timeout(PATIENCE, listening).await.expect("listens").expect("open");
+    }
+    network
 }
 
 pub async fn peer(relays: Vec<RelaySpec>) -> Peer {

@@ -8,6 +8,7 @@ import {
   type P2PWebAppClient,
   PeerError,
   type PeerErrorCode,
+  type SendOptions,
   type SourceKind,
   type Strategy,
 } from 'tabpeer';
@@ -54,12 +55,34 @@ export async function api(abort: AbortSignal) {
   }
 
   await exchange(peer, stored.fileCid, abort);
+  await messages(peer, abort);
 
   const { used, quota } = await peer.storage();
   same<typeof used, number>(true);
   same<typeof quota, number | undefined>(true);
   await peer.removeFile('a');
   await peer.close();
+}
+
+async function messages(peer: P2PWebAppClient, signal: AbortSignal) {
+  const heard: string[] = [];
+  await peer.start('chat/1', (from, data) => heard.push(from, data.text));
+  await peer.start('chat/2', async (from: string, data: { text: string }) => peer.send(from, 'chat/2', data));
+  for (const data of [{ text: 'hi' }, null, 7, 'text', [1], new Uint8Array(3), new ArrayBuffer(3)]) {
+    same<Awaited<ReturnType<typeof peer.send>>, void>(true);
+    await peer.send('12D3Koo…', 'chat/1', data);
+  }
+  const options: SendOptions = { signal, timeout: 1000 };
+  await peer.send('12D3Koo…', 'chat/1', 'text', options);
+  await peer.send('12D3Koo…', 'chat/1', 'text', () => heard.push('acknowledged'));
+  await peer.send('12D3Koo…', 'chat/1', 'text', async () => {});
+  await peer.stop('chat/1');
+  // @ts-expect-error: nobody to hear it
+  await peer.start('chat/3');
+  // @ts-expect-error: nothing to send
+  await peer.send('12D3Koo…', 'chat/1');
+  // @ts-expect-error: a message has no progress
+  await peer.send('12D3Koo…', 'chat/1', 'text', { onProgress() {} });
 }
 
 async function exchange(peer: P2PWebAppClient, cid: string, signal: AbortSignal) {

@@ -2,6 +2,7 @@
 
 const SENTENCES = {
   ALREADY_OPEN: 'This peer is already open in another tab of this browser. Close that tab, then reload this one.',
+  ALREADY_STARTED: 'That is running already.',
   BAD_ARGUMENT: 'That input cannot be used.',
   BAD_CONTENT: 'This is not a valid file or folder.',
   BUSY: 'Too much is going on at once. Try again in a moment.',
@@ -23,7 +24,8 @@ const SENTENCES = {
   STORAGE: 'This browser’s storage failed.',
   TIMEOUT: 'That took too long. Try again.',
   TOO_LARGE: 'That is larger than is allowed.',
-  UNSUPPORTED: 'The other peer cannot share files.',
+  UNACKNOWLEDGED: 'That peer was reached, but did not take the message. It may be busy.',
+  UNSUPPORTED: 'The other peer does not offer that.',
   WRONG_CONTENT: 'A peer sent something else than what was asked for. It was thrown away.',
 };
 

@@ -247,6 +247,12 @@ impl Coordinator {
             .collect();
         for (chunk, step) in due {
             match step {
+                // Others were given out meanwhile: it rests until one of them has come.
+                Step::Resting { .. } if self.in_flight >= MAX_IN_FLIGHT => {
+                    if let Some(held) = self.held.get_mut(&chunk) {
+                        held.step = Step::Resting { until: now + BACKOFF[0] };
+                    }
+                }
                 Step::Resting { .. } => {
                     let via = self.first_way(chunk);
                     self.ask(chunk, via, now);

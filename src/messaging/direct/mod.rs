@@ -149,22 +149,30 @@ impl DirectMessages {
         }
     }
 
-    /// Sends a message, and resolves when the app there has taken it.
-    pub async fn send(
+    /// Sends a message, and resolves when the app there has taken it. Its place in the queue is that
+    /// of this call, whenever the future is polled.
+    pub fn send(
         &self,
         peer: PeerId,
         protocol: &str,
         value: Value,
-    ) -> Result<(), DirectError> {
+    ) -> impl Future<Output = Result<(), DirectError>> + use<> {
+        let queued = self.queue(peer, protocol, value);
+        async move {
+            let (mut cancel, answer) = queued?;
+            let outcome = answer.await.unwrap_or(Err(DirectError::Closed));
+            cancel.seq = None;
+            outcome
+        }
+    }
+
+    fn queue(&self, peer: PeerId, protocol: &str, value: Value) -> Result<Queued, DirectError> {
         let protocol = protocol_name(protocol)?;
         value.check()?;
         let (reply, answer) = oneshot::channel();
-        let hub = &self.0.hub;
+        let hub = self.0.hub.clone();
         let seq = hub.send(NewSend { seq: 0, peer, protocol, value, reply })?;
-        let mut cancel = CancelOnDrop { hub, seq: Some(seq) };
-        let outcome = answer.await.unwrap_or(Err(DirectError::Closed));
-        cancel.seq = None;
-        outcome
+        Ok((CancelOnDrop { hub, seq: Some(seq) }, answer))
     }
 
     /// Ends everything: calls under way fail with [`DirectError::Closed`].
@@ -173,12 +181,15 @@ impl DirectMessages {
     }
 }
 
-struct CancelOnDrop<'a> {
-    hub: &'a Hub,
+/// A message in the queue, and what becomes of it.
+type Queued = (CancelOnDrop, oneshot::Receiver<Result<(), DirectError>>);
+
+struct CancelOnDrop {
+    hub: Arc<Hub>,
     seq: Option<u64>,
 }
 
-impl Drop for CancelOnDrop<'_> {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if let Some(seq) = self.seq {
             self.hub.cancel(seq);

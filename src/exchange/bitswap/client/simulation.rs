@@ -5,7 +5,10 @@ mod world;
 
 use self::world::{Manner, Server, World};
 pub(super) use self::world::{block, cid, number, peer_id};
-use crate::platform::time::{Duration, Instant};
+use crate::{
+    platform::time::{Duration, Instant},
+    random::Random,
+};
 
 /// Runs of [`random_networks`].
 const SEEDS: u64 = 300;
@@ -17,7 +20,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// A peer as it may be met.
-fn any_server(random: &mut world::Random) -> Server {
+fn any_server(random: &mut Random) -> Server {
     let mut server = Server::new(1 + random.below(200), (50 * KIB) << random.below(9));
     server.manner = match random.below(12) {
         0 => Manner::Promises,
@@ -42,7 +45,7 @@ fn any_server(random: &mut world::Random) -> Server {
 
 /// One random network and its fetches.
 fn random_network(seed: u64) {
-    let mut random = world::Random(seed);
+    let mut random = Random(seed);
     let servers: Vec<Server> = (0..1 + random.below(7)).map(|_| any_server(&mut random)).collect();
     let steady = servers.iter().any(|server| {
         server.manner == Manner::Honest

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::random::Random;
 
 /// Steps after which a simulation counts as one that never ends.
 const MAX_STEPS: usize = 200_000;
@@ -23,17 +24,6 @@ struct Behaviour {
     lies_after: Option<usize>,
     http: bool,
     bitswap: bool,
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % below.max(1)
-    }
 }
 
 fn good(rate: f64) -> Behaviour {
@@ -69,9 +59,9 @@ enum Answer {
 
 /// Runs a download of `chunks` chunks of `size` bytes and checks what must hold at each step.
 fn run(seed: u64, behaviours: &[Behaviour], chunks: usize, size: u64) -> Report {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random(seed);
     let mut coordinator = Coordinator::new(behaviours.iter().map(|b| b.http));
-    let stored: BTreeSet<ChunkId> = (0..chunks).filter(|_| random.next(10) == 0).collect();
+    let stored: BTreeSet<ChunkId> = (0..chunks).filter(|_| random.below(10) == 0).collect();
     for chunk in 0..chunks {
         assert_eq!(coordinator.add(size, stored.contains(&chunk)), Some(chunk));
     }
@@ -102,7 +92,7 @@ fn run(seed: u64, behaviours: &[Behaviour], chunks: usize, size: u64) -> Report 
                     let b = &behaviours[seeder];
                     let dead = b.dies.is_some_and(|at| now >= at);
                     let deaf = via == Via::Bitswap && !b.bitswap;
-                    if dead || random.next(1000) < b.loses {
+                    if dead || random.below(1000) < b.loses {
                         continue;
                     }
                     answered[seeder] += 1;
@@ -243,18 +233,18 @@ fn http_helps_out_where_bitswap_is_not_spoken() {
 #[test]
 fn whatever_they_do_it_ends_and_nothing_is_stored_twice() {
     for seed in 0..300 {
-        let mut random = Random(seed * 7919 + 1);
-        let seeders = 1 + random.next(6) as usize;
+        let mut random = Random(seed ^ 0xffff);
+        let seeders = 1 + random.below(6) as usize;
         let mut behaviours: Vec<Behaviour> = (0..seeders)
             .map(|_| Behaviour {
-                rate: 10f64.powi(4 + random.next(4) as i32),
-                latency: Duration::from_millis(random.next(300)),
-                loses: [0, 0, 10, 200][random.next(4) as usize],
-                lacks_every: [0, 0, 2, 1][random.next(4) as usize],
-                dies: (random.next(4) == 0).then(|| Duration::from_millis(random.next(5000))),
-                lies_after: (random.next(5) == 0).then(|| random.next(20) as usize),
-                http: random.next(3) == 0,
-                bitswap: random.next(5) != 0,
+                rate: 10f64.powi(4 + random.below(4) as i32),
+                latency: Duration::from_millis(random.below(300)),
+                loses: [0, 0, 10, 200][random.below(4) as usize],
+                lacks_every: [0, 0, 2, 1][random.below(4) as usize],
+                dies: (random.below(4) == 0).then(|| Duration::from_millis(random.below(5000))),
+                lies_after: (random.below(5) == 0).then(|| random.below(20) as usize),
+                http: random.below(3) == 0,
+                bitswap: random.below(5) != 0,
             })
             .collect();
         // In half of the runs there is one that can be relied on.
@@ -262,7 +252,7 @@ fn whatever_they_do_it_ends_and_nothing_is_stored_twice() {
         if reliable {
             behaviours[0] = good(1e5);
         }
-        let (chunks, size) = (1 + random.next(80) as usize, 1 + random.next(1 << 20));
+        let (chunks, size) = (1 + random.below(80) as usize, 1 + random.below(1 << 20));
         let first = run(seed, &behaviours, chunks, size);
         if reliable {
             assert_eq!(first.outcome, Outcome::Complete, "seed {seed}");

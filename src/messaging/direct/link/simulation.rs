@@ -8,10 +8,10 @@ mod world;
 use std::collections::BTreeSet;
 
 use self::{
-    trouble::{Random, Trouble},
+    trouble::Trouble,
     world::{Node, World},
 };
-use crate::platform::time::Duration;
+use crate::{platform::time::Duration, random::Random};
 
 /// Runs of each test.
 const SEEDS: u64 = 400;

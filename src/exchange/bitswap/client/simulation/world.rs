@@ -13,11 +13,11 @@ use libp2p::PeerId;
 
 use self::servers::{Event, Running};
 pub use self::{
-    names::{Random, block, cid, number, peer_id},
+    names::{block, cid, number, peer_id},
     servers::{Manner, Server},
 };
 use super::super::{Action, Client, ClientConfig, SessionId};
-use crate::platform::time::Duration;
+use crate::{platform::time::Duration, random::Random};
 
 pub struct Fetch {
     pub id: SessionId,

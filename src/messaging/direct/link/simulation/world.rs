@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     super::{Failure, Link, Step},
-    trouble::{Random, Trouble},
+    trouble::Trouble,
 };
 use crate::{
     messaging::direct::{MAX_UNTAKEN, frame::Frame, value::Value},
     platform::time::Duration,
+    random::Random,
 };
 
 /// Within this time the messages are sent and the trouble happens.
