@@ -37,6 +37,9 @@ const UNSUBSCRIBE_BACKOFF: Duration = Duration::from_secs(1);
 const SCORE_RETENTION: Duration = Duration::from_secs(60);
 /// Messages that wait for one neighbour's stream.
 const SEND_QUEUE: usize = 1024;
+/// How long a message may wait for it. The queue's length bounds what waits; the time only ends what
+/// came too late to be of use.
+const QUEUE_TIME: Duration = Duration::from_secs(20);
 /// Messages in one frame of gossipsub's.
 const MAX_MESSAGES_PER_FRAME: usize = 1024;
 
@@ -92,6 +95,8 @@ pub fn gossip(keypair: Keypair, role: Role) -> Result<(Gossip, Gate), GossipErro
         .duplicate_cache_time(DUPLICATES)
         .unsubscribe_backoff(UNSUBSCRIBE_BACKOFF)
         .connection_handler_queue_len(SEND_QUEUE)
+        .publish_queue_duration(QUEUE_TIME)
+        .forward_queue_duration(QUEUE_TIME)
         .flood_publish(true)
         .prune_peers(0);
     if let Some(mesh) = role.mesh {

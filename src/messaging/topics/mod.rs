@@ -51,7 +51,7 @@ pub const MAX_PUBLISHING: usize = 4096;
 pub const MAX_PUBLISHING_BYTES: usize = 16 << 20;
 /// What one peer publishes at most; more waits its turn.
 pub const PUBLISH_FLOW: Flow = Flow {
-    messages: Rate { per_second: 4096, burst: 512 },
+    messages: Rate { per_second: 3072, burst: 512 },
     bytes: Rate { per_second: 4 << 20, burst: 4 << 20 },
 };
 /// What is taken of one author, by routers too. More than an author of ours sends, and much at once:
