@@ -45,7 +45,7 @@ pub fn open(options: JsValue) -> Promise {
 
 #[wasm_bindgen]
 pub struct Client {
-    peer: Peer,
+    pub(super) peer: Peer,
     nudge: Closure<dyn FnMut()>,
 }
 
@@ -336,7 +336,7 @@ impl Client {
     }
 
     /// Parses arguments with `prepare`, at once; runs what it returns as a Promise, abortable.
-    fn call<F, W>(&self, options: JsValue, prepare: F) -> Promise
+    pub(super) fn call<F, W>(&self, options: JsValue, prepare: F) -> Promise
     where
         F: FnOnce(&Options) -> Result<W>,
         W: Future<Output = Result<JsValue>> + 'static,

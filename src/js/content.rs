@@ -52,7 +52,7 @@ pub(super) fn source(content: JsValue) -> Result<(ByteStream, Option<u64>)> {
 
 /// The bytes of a buffer or of any view of one. (js-sys counts in 32 bits and throws through Rust's
 /// frames when the buffer was transferred away, so the sizes are read and the array is made by hand.)
-fn view(content: &JsValue) -> Result<Uint8Array> {
+pub(super) fn view(content: &JsValue) -> Result<Uint8Array> {
     let get = |name: &str| Reflect::get(content, &name.into()).map_err(|error| unreadable(&error));
     let len = get("byteLength")?.as_f64().unwrap_or_default();
     if len > MAX_ARRAY as f64 {

@@ -12,3 +12,4 @@ mod content;
 mod download;
 mod failure;
 mod file;
+mod topics;

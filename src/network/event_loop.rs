@@ -6,7 +6,7 @@ use std::{collections::HashMap, future::pending, pin::Pin, sync::Arc};
 
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, Swarm, core::transport::ListenerId, relay, swarm::ConnectionId};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     address_book::AddressBook,
@@ -22,7 +22,7 @@ use super::{
     relay_driver::RecordResult,
     relay_keeper::{RelayEvent, RelayIndex, RelayKeeper, RelayPhase},
     status::{RelayState, RelayStatus, Status},
-    topics::Topics,
+    topics::{self, Topics},
     wanted::{DialReply, Waiter, Wanted},
 };
 use crate::platform::{
@@ -75,7 +75,7 @@ impl EventLoop {
         commands: mpsc::Receiver<Command>,
         status: watch::Sender<Status>,
         peers: watch::Sender<Arc<Peers>>,
-        (dropped, names): (Arc<Notify>, watch::Sender<Arc<Vec<String>>>),
+        (shared, names): (topics::Shared, watch::Sender<Arc<Vec<String>>>),
     ) -> Result<Self, NetworkError> {
         let peer = config.keypair.public().to_peer_id();
         let dialer = platform::dialer();
@@ -102,7 +102,7 @@ impl EventLoop {
             wanted: Wanted::default(),
             book: AddressBook::new(dialer),
             queries: Queries::default(),
-            topics: Topics::new(gate, dropped, names),
+            topics: Topics::new(gate, shared, names),
             dialer,
             dials: HashMap::new(),
             listeners: HashMap::new(),

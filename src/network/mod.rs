@@ -31,7 +31,7 @@ mod wanted;
 use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     command::Command,
@@ -86,8 +86,7 @@ struct Handle {
     status: watch::Receiver<Status>,
     peers: watch::Receiver<Arc<Peers>>,
     topics: SubscribedTopics,
-    /// Told when a subscription is dropped.
-    dropped: Arc<Notify>,
+    shared: topics::Shared,
 }
 
 impl Network {
@@ -103,11 +102,11 @@ impl Network {
         let (status_sender, status) = watch::channel(Status::default());
         let (peers_sender, peers) = watch::channel(Arc::default());
         let (topics_sender, topics) = watch::channel(Arc::default());
-        let dropped = Arc::new(Notify::new());
-        let told = (dropped.clone(), topics_sender);
+        let shared = topics::Shared::default();
+        let told = (shared.clone(), topics_sender);
         let event_loop = EventLoop::new(config, received, status_sender, peers_sender, told)?;
         drop(task::spawn(event_loop.run()));
-        Ok(Self(Arc::new(Handle { peer, commands, status, peers, topics, dropped })))
+        Ok(Self(Arc::new(Handle { peer, commands, status, peers, topics, shared })))
     }
 
     pub fn peer_id(&self) -> PeerId {
@@ -173,10 +172,6 @@ impl Network {
     /// The topics that this peer is subscribed to.
     pub fn subscribed_topics(&self) -> SubscribedTopics {
         self.0.topics.clone()
-    }
-
-    fn topics_dropped(&self) -> Arc<Notify> {
-        self.0.dropped.clone()
     }
 
     /// The platform says that the network may have come back: relays that wait are dialled now and

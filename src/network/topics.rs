@@ -16,7 +16,10 @@ use libp2p::{
 };
 use tokio::sync::{Notify, oneshot, watch};
 
-use self::{publishing::Publishing, rosters::Rosters};
+use self::{
+    publishing::{Outbox, Publishing, Waiting},
+    rosters::Rosters,
+};
 use super::{Network, command::Command, event_loop::EventLoop, gossip::Gate};
 use crate::boxmap::BoxMap;
 use crate::messaging::{
@@ -48,7 +51,6 @@ type Reply<T> = oneshot::Sender<Result<T, TopicError>>;
 #[derive(Debug)]
 pub enum Request {
     Subscribe { topic: String, queue: Arc<Queue>, reply: Reply<()> },
-    Publish { topic: String, data: Vec<u8>, reply: Reply<bool> },
     Peers { topic: String, reply: oneshot::Sender<Vec<PeerId>> },
 }
 
@@ -63,8 +65,16 @@ pub struct Topics {
     neighbours: BoxMap<PeerId, u32>,
     rosters: Rosters,
     publishing: Publishing,
-    dropped: Arc<Notify>,
+    shared: Shared,
     names: watch::Sender<Arc<Vec<String>>>,
+}
+
+/// What the handles share with the event loop.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shared {
+    /// Told when a subscription is dropped.
+    dropped: Arc<Notify>,
+    outbox: Arc<Outbox>,
 }
 
 #[derive(Default)]
@@ -86,6 +96,8 @@ pub(super) enum Happened {
     /// A subscription was dropped.
     Dropped,
     Roster(rosters::Report),
+    /// There is something to publish.
+    Publishing,
 }
 
 impl Network {
@@ -93,7 +105,7 @@ impl Network {
     /// one heartbeat has passed; or after [`MESH_WAIT`].
     pub async fn subscribe(&self, topic: &str) -> Result<Subscription, TopicError> {
         check_name(topic)?;
-        let queue = Arc::new(Queue::new(self.topics_dropped()));
+        let queue = Arc::new(Queue::new(self.0.shared.dropped.clone()));
         // Whoever gives up the call drops it, and that unsubscribes.
         let subscription = Subscription::new(topic.to_owned(), queue.clone());
         let topic = topic.to_owned();
@@ -102,11 +114,22 @@ impl Network {
     }
 
     /// Publishes a message; waits its turn if there are many. Whether it went to anybody: a relay
-    /// counts, and then nobody may have subscribed behind it.
-    pub async fn publish(&self, topic: &str, value: Value) -> Result<bool, TopicError> {
-        check_name(topic)?;
-        let (topic, data) = (topic.to_owned(), payload::encode(value)?);
-        self.topics(|reply| Request::Publish { topic, data, reply }).await?
+    /// counts, and then nobody may have subscribed behind it. Messages go out in the order of the
+    /// calls; dropping the future takes the message back if it has not gone out yet.
+    pub fn publish(
+        &self,
+        topic: &str,
+        value: Value,
+    ) -> impl Future<Output = Result<bool, TopicError>> + use<> {
+        let (reply, answer) = oneshot::channel();
+        let pushed = check_name(topic).and_then(|()| payload::encode(value)).and_then(|data| {
+            let topic = TopicHash::from_raw(topic);
+            self.0.shared.outbox.push(Waiting { topic, data, reply })
+        });
+        async move {
+            pushed?;
+            answer.await.unwrap_or(Err(TopicError::Closed))
+        }
     }
 
     /// Who is known to be on a topic. Of one that this peer has not subscribed to, it knows its
@@ -126,7 +149,7 @@ impl Network {
 }
 
 impl Topics {
-    pub fn new(gate: Gate, dropped: Arc<Notify>, names: watch::Sender<Arc<Vec<String>>>) -> Self {
+    pub fn new(gate: Gate, shared: Shared, names: watch::Sender<Arc<Vec<String>>>) -> Self {
         Self {
             gate,
             rooms: BoxMap::new(),
@@ -134,15 +157,16 @@ impl Topics {
             judge: Judge::default(),
             neighbours: BoxMap::new(),
             rosters: Rosters::new(),
-            publishing: Publishing::default(),
-            dropped,
+            publishing: Publishing::new(shared.outbox.clone()),
+            shared,
             names,
         }
     }
 
     pub(super) async fn next(&mut self) -> Happened {
         tokio::select! {
-            () = self.dropped.notified() => Happened::Dropped,
+            () = self.shared.dropped.notified() => Happened::Dropped,
+            () = self.publishing.woken() => Happened::Publishing,
             report = self.rosters.next() => Happened::Roster(report),
         }
     }
@@ -161,7 +185,7 @@ impl Topics {
             room.queues.iter().for_each(|queue| queue.close());
         }
         self.rooms.clear();
-        self.publishing.clear();
+        self.publishing.close();
         self.names.send_replace(Arc::default());
     }
 
@@ -190,7 +214,6 @@ impl EventLoop {
     pub(super) fn on_topics(&mut self, request: Request) {
         match request {
             Request::Subscribe { topic, queue, reply } => self.subscribe(topic, queue, reply),
-            Request::Publish { topic, data, reply } => self.publish_message(topic, data, reply),
             Request::Peers { topic, reply } => {
                 let peers = match self.topics.rooms.get(&topic) {
                     Some(room) => room.presence.members().collect(),
@@ -259,6 +282,8 @@ impl EventLoop {
         match happened {
             Happened::Dropped => self.sweep_rooms(),
             Happened::Roster(report) => self.on_roster(report),
+            // By the tick that comes now.
+            Happened::Publishing => {}
         }
     }
 

@@ -64,10 +64,10 @@ impl Subscription {
 
     /// The next event; `None` when it was closed, or the network was.
     pub async fn next(&mut self) -> Option<TopicEvent> {
-        poll_fn(|cx| self.queue.poll(cx)).await
+        self.queue.next().await
     }
 
-    /// A handle that can [`close`](Queue::close) it while somebody waits for the next event.
+    /// A handle to take events and to [`close`](Queue::close) it with, whoever holds the subscription.
     pub fn queue(&self) -> Arc<Queue> {
         self.queue.clone()
     }
@@ -93,7 +93,12 @@ impl Queue {
         Self { state: Mutex::default(), dropped }
     }
 
-    pub fn message(&self, from: PeerId, value: Value) {
+    /// The next event; `None` when it is closed.
+    pub async fn next(&self) -> Option<TopicEvent> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    pub(crate) fn message(&self, from: PeerId, value: Value) {
         let mut state = self.lock();
         if state.closed {
             return;
@@ -108,7 +113,7 @@ impl Queue {
         wake(state);
     }
 
-    pub fn change(&self, change: Change) {
+    pub(crate) fn change(&self, change: Change) {
         let mut state = self.lock();
         if state.closed {
             return;

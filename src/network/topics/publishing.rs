@@ -1,9 +1,17 @@
 //! Messages that wait to be published: a peer that publishes a lot keeps to a rate that routers let
 //! pass, and waits while its neighbours' queues are full.
+//!
+//! A call puts its message into the [`Outbox`] before it returns a future, so messages go out in the
+//! order of the calls.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use libp2p::gossipsub::{PublishError, TopicHash};
+use tokio::sync::Notify;
 
 use super::Reply;
 use crate::messaging::topics::{
@@ -15,87 +23,132 @@ use crate::platform::time::Duration;
 /// How long to wait when the queues of all neighbours are full.
 const FULL_WAIT: Duration = Duration::from_millis(10);
 
+/// What the handles leave for the event loop.
 #[derive(Default)]
-pub struct Publishing {
+pub struct Outbox {
+    state: Mutex<State>,
+    /// There is something new.
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// What may be published now; none was yet.
+    closed: bool,
+}
+
+pub struct Waiting {
+    pub topic: TopicHash,
+    pub data: Vec<u8>,
+    pub reply: Reply<bool>,
+}
+
+/// The event loop's part.
+pub struct Publishing {
+    outbox: Arc<Outbox>,
+    /// What may be published now; nothing was yet.
     meter: Option<Meter>,
     /// Until when nothing can be.
     blocked: Duration,
 }
 
-struct Waiting {
-    topic: TopicHash,
-    data: Vec<u8>,
-    reply: Reply<bool>,
+impl Outbox {
+    pub fn push(&self, message: Waiting) -> Result<(), TopicError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(TopicError::Closed);
+        }
+        let full = |what, limit| Err(TopicError::TooMany { what, limit });
+        if state.waiting.len() >= MAX_PUBLISHING {
+            return full("messages being published", MAX_PUBLISHING);
+        }
+        if state.bytes + message.data.len() > MAX_PUBLISHING_BYTES {
+            return full("bytes of messages being published", MAX_PUBLISHING_BYTES);
+        }
+        state.bytes += message.data.len();
+        state.waiting.push_back(message);
+        drop(state);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Publishing {
+    pub fn new(outbox: Arc<Outbox>) -> Self {
+        Self { outbox, meter: None, blocked: Duration::ZERO }
+    }
+
+    /// Resolves when there is something new.
+    pub async fn woken(&self) {
+        self.outbox.wake.notified().await;
+    }
+
     pub fn next_wake(&self) -> Option<Duration> {
-        let first = self.waiting.front()?;
-        let room = self.meter.as_ref().map(|meter| meter.room_at(PUBLISH_FLOW, first.data.len()));
+        let size = self.outbox.lock().waiting.front()?.data.len();
+        let room = self.meter.as_ref().map(|meter| meter.room_at(PUBLISH_FLOW, size));
         Some(self.blocked.max(room.unwrap_or_default()))
     }
 
     /// Who waits is told that the network is closed.
-    pub fn clear(&mut self) {
-        self.waiting.clear();
-        self.bytes = 0;
+    pub fn close(&self) {
+        let mut state = self.outbox.lock();
+        state.closed = true;
+        state.waiting.clear();
     }
 
     /// The first message that waits, if it is time for it.
     fn take(&mut self, now: Duration) -> Option<Waiting> {
-        let first = self.waiting.front()?;
+        let mut state = self.outbox.lock();
+        // Nobody waits for these any more.
+        while state.waiting.front()?.reply.is_closed() {
+            let given_up = state.waiting.pop_front()?;
+            state.bytes -= given_up.data.len();
+        }
+        let size = state.waiting.front()?.data.len();
         let meter = self.meter.get_or_insert_with(|| Meter::new(PUBLISH_FLOW, now));
-        if now < self.blocked || !meter.take(PUBLISH_FLOW, first.data.len(), now) {
+        if now < self.blocked || !meter.take(PUBLISH_FLOW, size, now) {
             return None;
         }
-        let first = self.waiting.pop_front()?;
-        self.bytes -= first.data.len();
-        Some(first)
+        state.bytes -= size;
+        state.waiting.pop_front()
+    }
+
+    /// It could not be published; later.
+    fn put_back(&mut self, message: Waiting, now: Duration) {
+        self.blocked = now + FULL_WAIT;
+        let mut state = self.outbox.lock();
+        state.bytes += message.data.len();
+        state.waiting.push_front(message);
     }
 }
 
 impl EventLoop {
-    pub(super) fn publish_message(&mut self, topic: String, data: Vec<u8>, reply: Reply<bool>) {
-        let publishing = &mut self.topics.publishing;
-        let full = |what, limit| Err(TopicError::TooMany { what, limit });
-        if publishing.waiting.len() >= MAX_PUBLISHING {
-            let _ = reply.send(full("messages being published", MAX_PUBLISHING));
-            return;
-        }
-        if publishing.bytes + data.len() > MAX_PUBLISHING_BYTES {
-            let what = "bytes of messages being published";
-            let _ = reply.send(full(what, MAX_PUBLISHING_BYTES));
-            return;
-        }
-        publishing.bytes += data.len();
-        publishing.waiting.push_back(Waiting { topic: TopicHash::from_raw(topic), data, reply });
-        self.publish_waiting();
-    }
-
     /// Publishes what may be published now.
     pub(super) fn publish_waiting(&mut self) {
         let now = self.now();
-        while let Some(Waiting { topic, data, reply }) = self.topics.publishing.take(now) {
-            if reply.is_closed() {
-                continue;
-            }
+        while let Some(message) = self.topics.publishing.take(now) {
             let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
-            let outcome = match gossipsub.publish(topic.clone(), data.clone()) {
+            let published = gossipsub.publish(message.topic.clone(), message.data.clone());
+            let outcome = match published {
                 Ok(_) => Ok(true),
                 Err(PublishError::NoPeersSubscribedToTopic) => Ok(false),
                 Err(PublishError::AllQueuesFull(_)) => {
-                    let publishing = &mut self.topics.publishing;
-                    publishing.blocked = now + FULL_WAIT;
-                    publishing.bytes += data.len();
-                    publishing.waiting.push_front(Waiting { topic, data, reply });
-                    return;
+                    return self.topics.publishing.put_back(message, now);
                 }
                 Err(error) => Err(TopicError::NotPublished { reason: error.to_string() }),
             };
-            let _ = reply.send(outcome);
+            let _ = message.reply.send(outcome);
         }
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").finish_non_exhaustive()
     }
 }
