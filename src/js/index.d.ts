@@ -538,7 +538,7 @@ export class P2PWebAppClient extends EventTarget {
    * import { connect } from 'tabpeer';
    *
    * const peer = await connect();
-   * setTimeout(() => peer.unsubscribe('room/lobby'), 60_000);
+   * setTimeout(() => peer.unsubscribe('room/lobby'), 10_000); // listens for ten seconds
    * for await (const { from, data } of peer.topic('room/lobby')) console.log(from, data);
    * ```
    */

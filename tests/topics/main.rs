@@ -8,18 +8,24 @@ mod load;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use bytes::Bytes;
 use futures::future;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use support::{by_websocket, relay, relay_again};
+use support::{by_websocket, relay, relay_again, store};
 use tabpeer::{
+    config::PeerConfig,
     messaging::{
         direct::Value,
         topics::{Change, HEARTBEAT, MESH_WAIT, Subscription, TopicError, TopicEvent},
     },
     network::{Network, NetworkConfig, OnlineOutcome, RelaySpec},
-    platform::time::{self, Duration, Instant},
+    peer::Peer,
+    platform::{
+        memory::MemoryDatabases,
+        time::{self, Duration, Instant},
+    },
 };
 
 /// More than any step takes on a loaded machine; nothing waits for it in a passing test.
@@ -200,6 +206,38 @@ async fn a_relay_that_restarts_empties_no_room() {
     assert_eq!(next(&mut at_a).await, back);
     tokio::join!(a.close(), b.close());
     second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_on_the_topic_are_told_when_files_change() {
+    let (relay, _data) = relay().await;
+    let config = |relays| PeerConfig {
+        relays,
+        file_update_topic: Some(ROOM.to_owned()),
+        ..PeerConfig::default()
+    };
+    let open = |config| Peer::open(config, Arc::new(MemoryDatabases::default()));
+    let a = open(config(by_websocket(&relay))).await.expect("opens");
+    let b = open(config(by_websocket(&relay))).await.expect("opens");
+    let mut at_b = b.subscribe(ROOM).await.expect("subscribes");
+    // Who is not on the topic itself says nothing.
+    a.create_directory("before").await.expect("made");
+    let at_a = a.subscribe(ROOM).await.expect("subscribes");
+    present(&mut at_b, &mut BTreeSet::new(), &[a.network()]).await;
+    store(&a, "file", &Bytes::from_static(b"text")).await;
+    a.create_directory("made").await.expect("made");
+    a.remove_file("file").await.expect("removed");
+    a.publish(ROOM, json("\"last\"")).await.expect("published");
+    let id = a.peer_id();
+    let notice = format!(r#"{{"type":"p2p-webapp-file-update","peer":"{id}"}}"#);
+    for _ in 0..3 {
+        assert_eq!(message(&mut at_b).await, (id, json(&notice)));
+    }
+    assert_eq!(message(&mut at_b).await, (id, json("\"last\"")));
+    assert_eq!(b.list_peers(ROOM).await.expect("open"), [id]);
+    drop(at_a);
+    tokio::join!(a.close(), b.close());
+    relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,11 +71,10 @@ impl Rosters {
 }
 
 impl EventLoop {
-    /// Whether the neighbour may be a relay: one of ours, or one that we have dialled. (A relay dials
-    /// nobody, and none is reached through another.)
+    /// Whether the neighbour may be a relay: one of ours, or one that is not reached through another.
     pub(super) fn may_carry(&self, peer: PeerId) -> bool {
         self.keeper.index_of(peer).is_some()
-            || self.connections.supports(peer, &PROTOCOL) == Some(true)
+            || self.connections.supports(peer, &PROTOCOL) != Some(false)
                 && self.connections.direct(peer).is_some()
     }
 
