@@ -5,6 +5,7 @@
 //! ([`roster`](crate::messaging::topics::roster)), over a stream that is opened with each connected
 //! relay that speaks it while there is a room. A relay is nobody in a room: it carries the topic.
 
+mod heard;
 mod publishing;
 mod rosters;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use libp2p::{
     PeerId,
-    gossipsub::{Event, IdentTopic, MessageAcceptance, TopicHash},
+    gossipsub::{IdentTopic, TopicHash},
 };
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -27,7 +28,7 @@ use crate::messaging::{
     topics::{
         Change, HEARTBEAT, MAX_SUBSCRIPTIONS, MAX_TOPICS, MESH_WAIT, Queue, Subscription,
         TopicError, check_name,
-        judge::{Judge, Verdict},
+        judge::Judge,
         payload,
         presence::{Presence, Source},
         roster,
@@ -37,10 +38,6 @@ use crate::platform::time::Duration;
 
 /// How often the mesh is looked at while somebody waits for it: gossipsub does not tell.
 const MESH_LOOK: Duration = Duration::from_millis(250);
-/// Topics of one neighbour who is no relay; beyond, it is no neighbour.
-const MAX_NEIGHBOUR_TOPICS: u32 = 4 * MAX_TOPICS as u32;
-/// The score of a neighbour that is not heard: below every threshold of gossipsub's.
-const UNHEARD: f64 = -1000.0;
 
 /// The topics that this peer is subscribed to, sorted; follows every change.
 pub type SubscribedTopics = watch::Receiver<Arc<Vec<String>>>;
@@ -225,6 +222,10 @@ impl EventLoop {
     }
 
     fn subscribe(&mut self, topic: String, queue: Arc<Queue>, reply: Reply<()>) {
+        if queue.is_closed() {
+            // Given up before it came here; it was told of too early.
+            return;
+        }
         let too_many = |what, limit| Err(TopicError::TooMany { what, limit });
         if let Some(room) = self.topics.rooms.get_mut(&topic) {
             if room.queues.len() >= MAX_SUBSCRIPTIONS {
@@ -305,113 +306,6 @@ impl EventLoop {
         }
         if !empty.is_empty() {
             self.topics.tell_names();
-        }
-    }
-
-    pub(super) fn on_gossip(&mut self, event: Event) {
-        match event {
-            Event::Message { propagation_source, message_id, message } => {
-                let acceptance = self.on_message(propagation_source, message);
-                self.swarm.behaviour_mut().gossipsub.report_message_validation_result(
-                    &message_id,
-                    &propagation_source,
-                    acceptance,
-                );
-            }
-            Event::Subscribed { peer_id, topic } => self.on_subscribed(peer_id, &topic),
-            Event::Unsubscribed { peer_id, topic } => {
-                if let Some(topics) = self.topics.neighbours.get_mut(&peer_id) {
-                    *topics = topics.saturating_sub(1);
-                }
-                if let Some(room) = self.topics.rooms.get_mut(topic.as_str()) {
-                    let change = room.presence.gone(peer_id, Source::Itself);
-                    room.tell(change);
-                }
-            }
-            Event::GossipsubNotSupported { .. } | Event::SlowPeer { .. } => {}
-        }
-    }
-
-    /// Hands it to whoever is subscribed, and says whether it is to be passed on.
-    fn on_message(
-        &mut self,
-        neighbour: PeerId,
-        message: libp2p::gossipsub::Message,
-    ) -> MessageAcceptance {
-        let Some(author) = message.source else { return MessageAcceptance::Reject };
-        let (now, bytes) = (self.now(), message.data.len());
-        let relay = self.keeper.index_of(neighbour).is_some();
-        match self.topics.judge.judge(author, neighbour, relay, bytes, now) {
-            Verdict::Take => {}
-            Verdict::Drop => return MessageAcceptance::Ignore,
-            Verdict::Punish => {
-                tracing::debug!(%neighbour, "not heard for a while: it floods");
-                let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
-                gossipsub.set_application_score(&neighbour, UNHEARD);
-                return MessageAcceptance::Ignore;
-            }
-        }
-        let Some(value) = payload::decode(message.data) else { return MessageAcceptance::Reject };
-        if let Some(room) = self.topics.rooms.get(message.topic.as_str()) {
-            room.deliver(author, value);
-        }
-        // Who has nobody to pass it on to need not keep it for a while either.
-        let mut mesh = self.swarm.behaviour().gossipsub.mesh_peers(&message.topic);
-        match mesh.any(|peer| *peer != neighbour && *peer != author) {
-            true => MessageAcceptance::Accept,
-            false => MessageAcceptance::Ignore,
-        }
-    }
-
-    fn on_subscribed(&mut self, peer: PeerId, topic: &TopicHash) {
-        let topics = self.topics.neighbours.entry(peer).or_default();
-        *topics += 1;
-        if *topics > MAX_NEIGHBOUR_TOPICS && !self.may_carry(peer) {
-            tracing::debug!(%peer, "closing the connections of a peer on too many topics");
-            let _ = self.swarm.disconnect_peer_id(peer);
-            return;
-        }
-        if self.is_member(peer)
-            && let Some(room) = self.topics.rooms.get_mut(topic.as_str())
-        {
-            let change = room.presence.seen(peer, Source::Itself);
-            room.tell(change);
-        }
-    }
-
-    /// It is known now what the peer speaks.
-    pub(super) fn on_topics_identified(&mut self, peer: PeerId) {
-        if self.topics.rooms.is_empty() {
-            return;
-        }
-        if !self.is_member(peer) {
-            for room in self.topics.rooms.values_mut() {
-                let change = room.presence.gone(peer, Source::Itself);
-                room.tell(change);
-            }
-            return self.open_rosters();
-        }
-        let mut neighbours = self.swarm.behaviour().gossipsub.all_peers();
-        let Some((_, topics)) = neighbours.find(|(id, _)| **id == peer) else { return };
-        for topic in topics {
-            if let Some(room) = self.topics.rooms.get_mut(topic.as_str()) {
-                let change = room.presence.seen(peer, Source::Itself);
-                room.tell(change);
-            }
-        }
-    }
-
-    /// The last connection with the peer is gone.
-    pub(super) fn on_topics_disconnected(&mut self, peer: PeerId) {
-        self.topics.neighbours.remove(&peer);
-        let carried = self.topics.rosters.disconnected(peer);
-        let now = self.now();
-        for room in self.topics.rooms.values_mut() {
-            let change = room.presence.gone(peer, Source::Itself);
-            room.tell(change);
-            if carried {
-                room.presence.lost(Source::Relay(peer), now);
-            }
         }
     }
 
