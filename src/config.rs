@@ -27,6 +27,8 @@ pub struct PeerConfig {
     pub listen: Vec<Multiaddr>,
     /// Longest wait for a relay before going on offline.
     pub relay_wait: Duration,
+    /// The topic on which others are told that this peer's files have changed, if it is subscribed.
+    pub file_update_topic: Option<String>,
     /// Where content is looked for, and how long.
     pub exchange: ExchangeConfig,
 }
@@ -38,6 +40,7 @@ impl Default for PeerConfig {
             relays: Vec::new(),
             listen: Vec::new(),
             relay_wait: RELAY_WAIT,
+            file_update_topic: None,
             exchange: ExchangeConfig::default(),
         }
     }

@@ -18,6 +18,7 @@ mod serve;
 mod sources;
 mod swept;
 mod telling;
+mod topics;
 mod tree;
 
 use std::{
@@ -38,6 +39,7 @@ use self::{
     incoming::{Incoming, OnFull},
     messages::Messages,
     sources::Exchange,
+    topics::FileUpdates,
     tree::{Edit, TreeHandle},
 };
 pub use self::{
@@ -119,6 +121,7 @@ struct Inner {
     exchange: Exchange,
     downloads: Downloads,
     chunks: ChunkDownloads,
+    updates: FileUpdates,
     flights: fetch::Flights,
     /// Gone once the peer is closed.
     lock: Mutex<Option<Lock>>,
@@ -158,6 +161,7 @@ impl Peer {
             telling::tell_all(capabilities, &network, &tree, &downloads);
         }
         let flights = fetch::Flights::default();
+        let updates = FileUpdates { topic: config.file_update_topic };
         Ok(Self {
             inner: Arc::new(Inner {
                 keypair,
@@ -169,6 +173,7 @@ impl Peer {
                 exchange,
                 downloads,
                 chunks,
+                updates,
                 flights,
                 lock: Mutex::new(Some(lock)),
             }),
@@ -222,7 +227,7 @@ impl Peer {
         let before = self.root();
         let edited = self.inner.tree.edit(Edit::Insert(path, entry), Some(session)).await?;
         let stored = Stored { file: edited.cid.unwrap_or(file.cid), root: edited.root };
-        telling::tell_edit(self.capabilities(), before, &stored);
+        self.tell_edit(before, &stored);
         Ok(stored)
     }
 
@@ -232,7 +237,7 @@ impl Peer {
         let before = self.root();
         let edited = self.inner.tree.edit(Edit::CreateDirectory(path), None).await?;
         let stored = Stored { file: edited.cid.unwrap_or(edited.root), root: edited.root };
-        telling::tell_edit(self.capabilities(), before, &stored);
+        self.tell_edit(before, &stored);
         Ok(stored)
     }
 
@@ -242,8 +247,13 @@ impl Peer {
         let before = self.root();
         let root = self.inner.tree.edit(Edit::Remove(path), None).await?.root;
         // What was in it is told until the next start: it may stand elsewhere too.
-        telling::tell_edit(self.capabilities(), before, &Stored { file: root, root });
+        self.tell_edit(before, &Stored { file: root, root });
         Ok(root)
+    }
+
+    fn tell_edit(&self, before: Cid, stored: &Stored) {
+        telling::tell_edit(self.capabilities(), before, stored);
+        self.inner.updates.tell(&self.inner.network);
     }
 
     /// The whole tree of `peer`, or of this peer.

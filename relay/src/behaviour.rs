@@ -11,14 +11,16 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, StreamProtocol, Swarm, connection_limits, gossipsub, identify, kad, noise, ping, quic,
-    relay, tcp,
+    PeerId, StreamProtocol, Swarm, connection_limits, identify, kad, noise, ping, quic, relay, tcp,
 };
+use tabpeer::messaging::topics::AUTHOR_FLOW;
+use tabpeer::messaging::topics::rate::Flow;
+use tabpeer::network::gossip::{Gate, Gossip, Role, gossip};
 use tabpeer::network::{pong, streams};
 use tabpeer::platform::one_way::OneWay;
 use tabpeer::platform::yamux;
 
-use crate::config::{CircuitConfig, DhtConfig, GossipsubConfig, RelayConfig};
+use crate::config::{CircuitConfig, DhtConfig, RelayConfig};
 use crate::gather::Gather;
 use crate::record_store::BoundedStore;
 use crate::{RelayError, webtransport};
@@ -35,6 +37,8 @@ const MAX_WEBSOCKET_MESSAGE: usize = 2 * 1024 * 1024;
 const PROVIDER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Messages of the DHT.
 const MAX_DHT_MESSAGE: usize = 64 * 1024;
+/// What the relay lets in of all its clients together.
+const GOSSIP_FLOW: Flow = AUTHOR_FLOW.times(32);
 /// Said by Kubo and Helia as well.
 const IDENTIFY_PROTOCOL: &str = "ipfs/0.1.0";
 
@@ -47,22 +51,24 @@ pub struct Behaviour {
     pong: pong::Behaviour,
     ping: ping::Behaviour,
     pub kad: Toggle<kad::Behaviour<BoundedStore>>,
-    gossipsub: Toggle<gossipsub::Behaviour>,
+    pub gossipsub: Toggle<Gossip>,
     /// Of the exchange protocols, which run beside the swarm.
     pub streams: streams::Behaviour,
 }
 
-/// The swarm, not yet listening. `clock` tells the certificates of WebTransport the time.
+/// The swarm, not yet listening, and the gate of its gossip, if it has any. `clock` tells the certificates of WebTransport the time.
 pub fn swarm(
     identity: &Keypair,
     config: &RelayConfig,
     clock: webtransport::Clock,
-) -> Result<Swarm<Behaviour>, RelayError> {
+) -> Result<(Swarm<Behaviour>, Option<Gate>), RelayError> {
     let peer = identity.public().to_peer_id();
     let swarm_config = libp2p::swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(config.idle_timeout())
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS);
-    Ok(Swarm::new(transport(identity, clock)?, behaviour(identity, config)?, peer, swarm_config))
+    let (gossipsub, gate) = pubsub(identity, config)?.unzip();
+    let behaviour = behaviour(identity, config, gossipsub)?;
+    Ok((Swarm::new(transport(identity, clock)?, behaviour, peer, swarm_config), gate))
 }
 
 /// The features of the record at `/.well-known/tabpeer.json`.
@@ -128,7 +134,11 @@ fn transport(
         .boxed())
 }
 
-fn behaviour(identity: &Keypair, config: &RelayConfig) -> Result<Behaviour, RelayError> {
+fn behaviour(
+    identity: &Keypair,
+    config: &RelayConfig,
+    gossipsub: Option<Gossip>,
+) -> Result<Behaviour, RelayError> {
     let public = identity.public();
     let peer = public.to_peer_id();
     let identify = identify::Config::new(IDENTIFY_PROTOCOL.into(), public)
@@ -143,7 +153,7 @@ fn behaviour(identity: &Keypair, config: &RelayConfig) -> Result<Behaviour, Rela
         pong: pong::Behaviour,
         ping: ping::Behaviour::default(),
         kad: dht(peer, &config.dht)?.into(),
-        gossipsub: pubsub(identity, &config.gossipsub)?.into(),
+        gossipsub: gossipsub.into(),
         streams: streams::Behaviour::default(),
     })
 }
@@ -214,20 +224,12 @@ fn dht(
     Ok(Some(kad))
 }
 
-fn pubsub(
-    identity: &Keypair,
-    config: &GossipsubConfig,
-) -> Result<Option<gossipsub::Behaviour>, RelayError> {
-    if !config.enabled {
+fn pubsub(identity: &Keypair, config: &RelayConfig) -> Result<Option<(Gossip, Gate)>, RelayError> {
+    if !config.gossipsub.enabled {
         return Ok(None);
     }
-    let settings = gossipsub::ConfigBuilder::default()
-        .validation_mode(gossipsub::ValidationMode::Strict)
-        .max_transmit_size(config.max_message_bytes)
-        .prune_peers(0)
-        .build()
-        .map_err(|error| RelayError::Setup(error.to_string()))?;
-    gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(identity.clone()), settings)
-        .map(Some)
-        .map_err(|error| RelayError::Setup(error.to_string()))
+    let clients = config.connections.max as usize;
+    let role = Role::hub(config.gossipsub.max_message_bytes, clients, GOSSIP_FLOW);
+    let gossip = gossip(identity.clone(), role);
+    gossip.map(Some).map_err(|error| RelayError::Setup(error.to_string()))
 }

@@ -4,21 +4,23 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::{Multiaddr, Protocol};
 use libp2p::swarm::SwarmEvent;
-use libp2p::{PeerId, Swarm, identify, kad, ping};
+use libp2p::{PeerId, Swarm, gossipsub, identify, kad, ping};
 use socket2::{Domain, Socket, Type};
 use tabpeer::network::NetworkError;
 use tabpeer::network::connections::Connections;
+use tabpeer::network::gossip::Gate;
 use tabpeer::network::peers::Peers;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::streams::{Command, RelayStreams};
+use crate::topics::Topics;
 use crate::{RelayError, addresses};
 
 /// A listener knows its first address at once, or as soon as the host's interfaces are read.
@@ -38,12 +40,13 @@ pub struct EventLoop {
     commands: mpsc::Receiver<Command>,
     connections: Connections,
     peers: watch::Sender<Arc<Peers>>,
+    topics: Option<Topics>,
 }
 
 impl EventLoop {
     /// Listens on every address of `listen`; returns when each of them is known with its port, or with the first error.
     pub async fn listen(
-        mut swarm: Swarm<Behaviour>,
+        (mut swarm, gate): (Swarm<Behaviour>, Option<Gate>),
         listen: &[Multiaddr],
         configured: Vec<Multiaddr>,
         dht_protocol: Option<String>,
@@ -72,6 +75,7 @@ impl EventLoop {
             commands,
             connections: Connections::default(),
             peers,
+            topics: gate.map(Topics::new),
         };
         let all_known = async {
             while !waiting.is_empty() {
@@ -113,9 +117,11 @@ impl EventLoop {
     /// Runs until `stop` fires or its sender is dropped, then closes what is open.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         loop {
+            let wake = self.topics.as_ref().and_then(Topics::next_wake);
             tokio::select! {
                 event = self.swarm.select_next_some() => self.handle(event),
                 Some(command) = self.commands.recv() => self.obey(command),
+                () = at(wake) => self.tick_topics(),
                 _ = &mut stop => break,
             }
             self.connections.publish(&self.peers, |_| false);
@@ -152,6 +158,32 @@ impl EventLoop {
                 }
             },
             Command::Accept { protocol, reply } => drop(reply.send(streams.accept(protocol))),
+            Command::Listen { client, frames } => {
+                if let (Some(topics), Some(gossip)) =
+                    (&mut self.topics, self.swarm.behaviour_mut().gossipsub.as_mut())
+                    && self.connections.best(client).is_some()
+                {
+                    topics.listen(gossip, client, frames);
+                }
+            }
+        }
+    }
+
+    fn tick_topics(&mut self) {
+        if let (Some(topics), Some(gossip)) =
+            (&mut self.topics, self.swarm.behaviour_mut().gossipsub.as_mut())
+        {
+            topics.tick(gossip);
+        }
+    }
+
+    fn on_gossip(&mut self, event: gossipsub::Event) {
+        if let (Some(topics), Some(gossip)) =
+            (&mut self.topics, self.swarm.behaviour_mut().gossipsub.as_mut())
+            && let Some(client) = topics.handle(gossip, event)
+        {
+            tracing::info!(peer = %client, "disconnected: it does not take what is published");
+            let _ = self.swarm.disconnect_peer_id(client);
         }
     }
 
@@ -184,6 +216,12 @@ impl EventLoop {
                 peer_id, connection_id, cause, num_established, ..
             } => {
                 self.connections.closed(peer_id, connection_id);
+                if num_established == 0
+                    && let (Some(topics), Some(gossip)) =
+                        (&mut self.topics, self.swarm.behaviour_mut().gossipsub.as_mut())
+                {
+                    topics.disconnected(gossip, peer_id);
+                }
                 tracing::debug!(peer = %peer_id, ?cause, num_established, "connection closed");
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
@@ -202,6 +240,7 @@ impl EventLoop {
                 connection,
                 result: Ok(latency),
             })) => self.connections.ponged(peer, connection, latency),
+            SwarmEvent::Behaviour(BehaviourEvent::Gossipsub(event)) => self.on_gossip(event),
             SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => tracing::debug!(?event, "relay"),
             SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::RoutingUpdated {
                 peer, ..
@@ -273,6 +312,14 @@ fn refuse_if_taken(address: &Multiaddr) -> std::io::Result<()> {
             socket.listen(1)
         }
         _ => Ok(()),
+    }
+}
+
+/// Never, if there is no such time.
+async fn at(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,7 +9,7 @@
 //! - [`addresses`]: what is announced. [`record`]: the same, signed, for apps that know only a URL.
 //! - [`record_store`]: the memory of the DHT server.
 //! - [`content`]: what is kept and served. [`control`]: how the command line reaches a relay that runs.
-//!   [`streams`]: the swarm as the exchange protocols see it.
+//!   [`streams`]: the swarm as the exchange protocols see it. [`topics`]: pubsub, carried for the clients.
 //!
 //! Invariants: the relay never dials; every number a stranger can raise has a named bound.
 
@@ -25,6 +25,7 @@ pub mod identity;
 pub mod record;
 mod record_store;
 mod streams;
+mod topics;
 pub mod webtransport;
 
 use std::net::SocketAddr;
@@ -124,6 +125,9 @@ impl Relay {
         let web = http::Server::bind(config).await?;
         let http_addr = web.address();
         let network = Task::spawn(|stop| event_loop.run(stop));
+        if config.gossipsub.enabled {
+            drop(tokio::spawn(topics::serve(streams.clone(), streams.commands())));
+        }
         let content = match &store {
             Some(store) => {
                 let bitswap = Bitswap::start(Arc::new(streams.clone()), store.clone()).await;

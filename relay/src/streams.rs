@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use libp2p::{PeerId, StreamProtocol};
 use tabpeer::network::peers::{PeerStreams, Peers, PeersWatch};
 use tabpeer::network::streams::OpenReply;
@@ -32,6 +33,11 @@ pub enum Command {
         protocol: StreamProtocol,
         reply: oneshot::Sender<Result<IncomingStreams, NetworkError>>,
     },
+    /// A client reads who is on its topics.
+    Listen {
+        client: PeerId,
+        frames: mpsc::Sender<Bytes>,
+    },
 }
 
 impl RelayStreams {
@@ -41,6 +47,10 @@ impl RelayStreams {
     ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, received) = mpsc::channel(COMMAND_QUEUE);
         (Self { peer, commands, peers }, received)
+    }
+
+    pub fn commands(&self) -> mpsc::Sender<Command> {
+        self.commands.clone()
     }
 }
 

@@ -149,6 +149,7 @@ impl Options {
             (None, Some(origin)) => vec![RelaySpec::Url(origin)],
             (None, None) => Vec::new(),
         };
+        config.file_update_topic = self.string("fileUpdateNotifyTopic")?;
         config.exchange.gateways = self.servers("gateways")?;
         config.exchange.routers = self.servers("routers")?;
         if let Some(sources) = self.sources()? {

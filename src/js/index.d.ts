@@ -77,6 +77,11 @@ export class PeerError extends Error {
 
 export interface ConnectOptions {
   /**
+   * A topic on which others are told when this peer's files have changed, while it is subscribed:
+   * `{"type":"p2p-webapp-file-update","peer":PEER_ID}`.
+   */
+  fileUpdateNotifyTopic?: string;
+  /**
    * Relays to meet other peers at: URLs of relays (`https://relay.example`, the best form: the relay
    * tells its present addresses there) or multiaddrs. `connect` resolves as soon as one answers.
    * Left out: the page's own origin is asked, so a page served by a relay needs no configuration.
@@ -188,6 +193,21 @@ export interface ListOptions {
    * for 30 s.
    */
   timeout?: number;
+}
+
+export interface SubscribeOptions {
+  /** Gives up subscribing, and ends the subscription of `topic()` later. */
+  signal?: AbortSignal;
+}
+
+/** What somebody has published. */
+export interface TopicMessage {
+  /** Who wrote it, which is proven. */
+  from: string;
+  /** A JSON value, or a `Uint8Array`. */
+  data: any;
+  /** How many messages before this one were dropped, because they were not taken in time. */
+  missed: number;
 }
 
 export interface GetOptions {
@@ -546,6 +566,67 @@ export class P2PWebAppClient extends EventTarget {
     data: unknown,
     options?: SendOptions | (() => unknown),
   ): Promise<void>;
+
+  /**
+   * Subscribes to a topic: `onData` hears what others publish on it, until `unsubscribe`. Resolves when messages
+   * can be expected to come, mostly after a second, or after five when nobody is there.
+   *
+   * Callbacks may be async; the next is called when the promise of the one before settles. One that throws or
+   * rejects is reported with `console.error`. What is not taken in time (4096 messages, 8 MiB) is dropped, the
+   * oldest first; a `topic_lagged` event of the client says how many. Nobody hears their own messages.
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * const peer = await connect();
+   * const here = new Set();
+   * await peer.subscribe(
+   *   'room/lobby',
+   *   (from, data) => console.log(`${from}: ${data.text}`),
+   *   (peerID, joined) => (joined ? here.add(peerID) : here.delete(peerID)),
+   * );
+   * await peer.publish('room/lobby', { text: 'Hello, everybody!' });
+   * ```
+   * @param topic at most 200 bytes, best with a name of the app in front; at most 256 topics at a time
+   * @param onData gets the author's id, which is proven, and what was published: a JSON value or a `Uint8Array`
+   * @param onPeerChange is called for everybody who is on the topic, and when somebody comes (`true`) or goes. A relay
+   * tells it of its other clients; at most 1000 are known
+   * @throws {PeerError} `BAD_ARGUMENT`, `BUSY` (too many topics)
+   */
+  subscribe(
+    topic: string,
+    onData: (peerID: string, data: any) => unknown,
+    onPeerChange?: ((peerID: string, joined: boolean) => unknown) | null,
+    options?: SubscribeOptions,
+  ): Promise<void>;
+
+  /**
+   * The same as an async iterable of messages. Leaving the loop unsubscribes; `unsubscribe` ends the loop.
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * const peer = await connect();
+   * setTimeout(() => peer.unsubscribe('room/lobby'), 10_000); // listens for ten seconds
+   * for await (const { from, data } of peer.topic('room/lobby')) console.log(from, data);
+   * ```
+   */
+  topic(topic: string, options?: SubscribeOptions): AsyncIterable<TopicMessage>;
+
+  /** Ends every subscription of this client to a topic. One that was not subscribed to is no error. */
+  unsubscribe(topic: string): Promise<void>;
+
+  /**
+   * Publishes on a topic, subscribed to it or not. Messages go out in the order of the calls and need not be
+   * awaited; about 3000 a second and 4 MiB a second, more wait, and more than 4096 that wait are refused.
+   * @param data what `JSON.stringify` makes text of, or bytes (a buffer or a view of one); at most 128 KiB
+   * @returns whether it went to anybody; a relay counts, though nobody may be on the topic behind it
+   * @throws {PeerError} `BAD_ARGUMENT` (no JSON value: a function, a BigInt, a cycle), `TOO_LARGE`, `BUSY`
+   */
+  publish(topic: string, data: unknown): Promise<boolean>;
+
+  /** Who is known to be on a topic, without this peer. Of a topic that is not subscribed: directly connected peers. */
+  listPeers(topic: string): Promise<string[]>;
 
   /**
    * Gets one chunk (block) of a file from one peer: by Bitswap, else from its `httpUrl`; three attempts,

@@ -142,6 +142,59 @@ export class P2PWebAppClient extends EventTarget {
     if (onAck) (async () => onAck())().catch((error) => console.error('tabpeer: onAck threw', error));
   }
 
+  /** Topics that are subscribed to or about to be: by name, what to close. */
+  #topics = new Map();
+
+  async subscribe(topic, onData, onPeerChange, options) {
+    for (const [name, callback] of Object.entries({ onData, onPeerChange })) {
+      if (typeof callback !== 'function' && (name === 'onData' || callback != null)) {
+        throw new PeerError('BAD_ARGUMENT', `${name}: not a function`);
+      }
+    }
+    const subscription = await this.#subscription(topic, options);
+    if (subscription) handOn(subscription, { onData, onPeerChange }, topic, this.#dispatch);
+  }
+
+  topic(topic, options) {
+    return { [Symbol.asyncIterator]: () => messages(this.#subscription(topic, options), options?.signal) };
+  }
+
+  async unsubscribe(topic) {
+    for (const entry of this.#topics.get(topic) ?? []) entry.close();
+  }
+
+  publish(topic, data) {
+    return settle(this.#raw.publish(topic, data));
+  }
+
+  listPeers(topic) {
+    return settle(this.#raw.listPeers(topic));
+  }
+
+  /** Nothing, if it was unsubscribed meanwhile. */
+  async #subscription(topic, options) {
+    const entries = this.#topics.get(topic) ?? new Set();
+    this.#topics.set(topic, entries);
+    const entry = {
+      close: () => {
+        entries.delete(entry);
+        if (entries.size === 0 && this.#topics.get(topic) === entries) this.#topics.delete(topic);
+        entry.closed = true;
+        entry.raw?.close();
+      },
+      next: () => settle(entry.raw.next()),
+    };
+    entries.add(entry);
+    try {
+      entry.raw = await settle(this.#raw.subscribe(topic, options));
+    } catch (error) {
+      entry.close();
+      throw error;
+    }
+    if (!entry.closed) return entry;
+    entry.raw.close();
+  }
+
   startChunkDownload(peer, cid, fileHash, chunkIndex, options = {}) {
     return settle(this.#raw.startChunkDownload(peer, cid, fileHash, chunkIndex, options, this.#dispatch));
   }
@@ -275,6 +328,41 @@ export class FileStream {
 
   blob() {
     return gathered(this.stream(), this.mimeType);
+  }
+}
+
+/** Calls back for each event of a subscription, one after the other, until it is closed. */
+async function handOn(subscription, { onData, onPeerChange }, topic, dispatch) {
+  for (let event = await subscription.next(); event; event = await subscription.next()) {
+    try {
+      if ('from' in event) await onData(event.from, event.data);
+      else if ('peer' in event) await onPeerChange?.(event.peer, event.joined);
+      else dispatch('topic_lagged', { topic, count: event.lagged });
+    } catch (error) {
+      console.error('tabpeer: a callback of subscribe threw', error);
+    }
+  }
+  subscription.close();
+}
+
+/** The messages of a subscription; to stop taking them is to unsubscribe. */
+async function* messages(subscribing, signal) {
+  const subscription = await subscribing;
+  const abort = () => subscription?.close();
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    if (signal?.aborted) throw signal.reason;
+    let missed = 0;
+    for (let event = await subscription?.next(); event; event = await subscription.next()) {
+      if ('lagged' in event) missed += event.lagged;
+      if (!('from' in event)) continue;
+      yield { ...event, missed };
+      missed = 0;
+    }
+    if (signal?.aborted) throw signal.reason;
+  } finally {
+    signal?.removeEventListener('abort', abort);
+    subscription?.close();
   }
 }
 

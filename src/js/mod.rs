@@ -14,3 +14,4 @@ mod download;
 mod failure;
 mod file;
 mod messages;
+mod topics;

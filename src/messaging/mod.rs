@@ -1,3 +1,5 @@
-//! What peers say to each other: messages from one to another ([`direct`]).
+//! What peers say to each other: messages from one to another ([`direct`]), and to everybody on a
+//! topic ([`topics`]).
 
 pub mod direct;
+pub mod topics;

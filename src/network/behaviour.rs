@@ -3,8 +3,7 @@
 use std::num::NonZeroUsize;
 
 use libp2p::{
-    PeerId, StreamProtocol, connection_limits, gossipsub, identify, identity::Keypair, kad, ping,
-    relay, swarm::NetworkBehaviour,
+    PeerId, StreamProtocol, connection_limits, identify, kad, ping, relay, swarm::NetworkBehaviour,
 };
 
 use super::{
@@ -15,8 +14,10 @@ use super::{
         PING_INTERVAL, PING_TIMEOUT, PROTOCOL_VERSION,
     },
     error::NetworkError,
+    gossip::{Gate, Gossip, Role, gossip},
     pong, streams,
 };
+use crate::messaging::topics::TOTAL_FLOW;
 
 // The limits come first: what they refuse, the others never see.
 #[derive(NetworkBehaviour)]
@@ -27,7 +28,7 @@ pub struct Behaviour {
     pub pong: pong::Behaviour,
     pub ping: ping::Behaviour,
     pub kad: kad::Behaviour<kad::store::MemoryStore>,
-    pub gossipsub: gossipsub::Behaviour,
+    pub gossipsub: Gossip,
     pub streams: streams::Behaviour,
 }
 
@@ -35,9 +36,12 @@ impl Behaviour {
     pub fn new(
         config: &NetworkConfig,
         relay: relay::client::Behaviour,
-    ) -> Result<Self, NetworkError> {
+    ) -> Result<(Self, Gate), NetworkError> {
         let peer = config.keypair.public().to_peer_id();
-        Ok(Self {
+        let role = Role::peer(MAX_GOSSIP_MESSAGE, TOTAL_FLOW);
+        let (gossipsub, gate) = gossip(config.keypair.clone(), role)
+            .map_err(|error| NetworkError::Setup(error.to_string()))?;
+        let behaviour = Self {
             limits: connection_limits::Behaviour::new(limits()),
             relay,
             identify: identify(config),
@@ -46,9 +50,10 @@ impl Behaviour {
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),
             kad: kad(peer),
-            gossipsub: gossipsub(config.keypair.clone())?,
+            gossipsub,
             streams: streams::Behaviour::default(),
-        })
+        };
+        Ok((behaviour, gate))
     }
 }
 
@@ -94,15 +99,4 @@ fn kad(peer: PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
     // Nobody can rely on a tab to keep their records.
     kad.set_mode(Some(kad::Mode::Client));
     kad
-}
-
-fn gossipsub(keypair: Keypair) -> Result<gossipsub::Behaviour, NetworkError> {
-    let setup = |reason: String| NetworkError::Setup(format!("gossipsub: {reason}"));
-    let config = gossipsub::ConfigBuilder::default()
-        .validation_mode(gossipsub::ValidationMode::Strict)
-        .max_transmit_size(MAX_GOSSIP_MESSAGE)
-        .build()
-        .map_err(|e| setup(e.to_string()))?;
-    gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(keypair), config)
-        .map_err(|e| setup(e.to_owned()))
 }

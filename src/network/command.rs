@@ -9,6 +9,7 @@ use super::{
     error::NetworkError,
     status::PeerInfo,
     streams::{IncomingStreams, OpenReply},
+    topics,
     wanted::DialReply,
 };
 
@@ -44,6 +45,7 @@ pub enum Command {
         protocol: StreamProtocol,
         reply: oneshot::Sender<Option<bool>>,
     },
+    Topics(topics::Request),
     Nudge,
     Close {
         reply: oneshot::Sender<()>,

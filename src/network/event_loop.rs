@@ -22,6 +22,7 @@ use super::{
     relay_driver::RecordResult,
     relay_keeper::{RelayEvent, RelayIndex, RelayKeeper, RelayPhase},
     status::{RelayState, RelayStatus, Status},
+    topics::{self, Topics},
     wanted::{DialReply, Waiter, Wanted},
 };
 use crate::platform::{
@@ -33,6 +34,8 @@ use crate::platform::{
 
 /// How often calls that were given up are looked for while a peer is wanted or looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// A timer that fires so much sooner or later than it should is left as it is.
+const SLACK: Duration = Duration::from_millis(5);
 
 pub struct EventLoop {
     pub(super) swarm: Swarm<Behaviour>,
@@ -42,6 +45,7 @@ pub struct EventLoop {
     pub(super) wanted: Wanted,
     pub(super) book: AddressBook,
     pub(super) queries: Queries,
+    pub(super) topics: Topics,
     pub(super) dialer: Dialer,
     /// Why each dial of ours was made.
     pub(super) dials: HashMap<ConnectionId, Purpose>,
@@ -71,13 +75,14 @@ impl EventLoop {
         commands: mpsc::Receiver<Command>,
         status: watch::Sender<Status>,
         peers: watch::Sender<Arc<Peers>>,
+        (shared, names): (topics::Shared, watch::Sender<Arc<Vec<String>>>),
     ) -> Result<Self, NetworkError> {
         let peer = config.keypair.public().to_peer_id();
         let dialer = platform::dialer();
         let (circuits, relay_client) = relay::client::new(peer);
         let transport = transport::transport(&config.keypair, circuits, TRANSPORT_TIMEOUT)
             .map_err(|e| NetworkError::Setup(e.to_string()))?;
-        let behaviour = Behaviour::new(&config, relay_client)?;
+        let (behaviour, gate) = Behaviour::new(&config, relay_client)?;
         let swarm_config = platform::swarm_config()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS);
@@ -97,6 +102,7 @@ impl EventLoop {
             wanted: Wanted::default(),
             book: AddressBook::new(dialer),
             queries: Queries::default(),
+            topics: Topics::new(gate, shared, names),
             dialer,
             dials: HashMap::new(),
             listeners: HashMap::new(),
@@ -126,6 +132,7 @@ impl EventLoop {
                     None => break None,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                happened = self.topics.next() => self.on_topics_happened(happened),
                 Some(result) = self.fetches.join_next(), if !self.fetches.is_empty() => {
                     if let Ok((relay, result)) = result {
                         self.relay_event(relay, RelayEvent::Record(result));
@@ -162,6 +169,7 @@ impl EventLoop {
             Command::Supports { peer, protocol, reply } => {
                 let _ = reply.send(self.connections.supports(peer, &protocol));
             }
+            Command::Topics(request) => self.on_topics(request),
             Command::Nudge => {
                 let actions = self.keeper.nudge(self.now());
                 self.perform(actions);
@@ -177,6 +185,7 @@ impl EventLoop {
         if !actions.is_empty() {
             self.perform(actions);
         }
+        self.tick_topics();
         if !self.queries.is_empty() {
             self.end_abandoned_queries();
         }
@@ -202,7 +211,13 @@ impl EventLoop {
             let latest = Instant::now() + SWEEP_INTERVAL;
             running.map_or(latest, |at| at.min(latest))
         });
-        let due = keeper.into_iter().chain(sweep).min();
+        let topics = self.topics.next_wake(self.now()).map(|at| self.started + at);
+        // What is near enough is not set anew at each turn.
+        let topics = match running {
+            Some(at) if topics.is_some_and(|t| t <= at + SLACK && at <= t + SLACK) => Some(at),
+            _ => topics,
+        };
+        let due = keeper.into_iter().chain(sweep).chain(topics).min();
         if due != running {
             self.timer = due.map(|at| (at, Box::pin(time::sleep_until(at))));
         }
@@ -266,6 +281,7 @@ impl EventLoop {
         self.commands.close();
         self.wanted = Wanted::default();
         self.queries = Queries::default();
+        self.topics.close();
         self.dials.clear();
         let peers: Vec<PeerId> = self.connections.ids().collect();
         for peer in peers {

@@ -16,6 +16,7 @@ mod dht;
 mod dialing;
 pub mod error;
 mod event_loop;
+pub mod gossip;
 pub mod peers;
 pub mod pong;
 mod relay_driver;
@@ -24,6 +25,7 @@ pub mod relay_record;
 pub mod status;
 pub mod streams;
 mod swarm_events;
+mod topics;
 mod wanted;
 
 use std::sync::Arc;
@@ -48,6 +50,7 @@ pub use self::{
     peers::{PeerStreams, PeersWatch},
     status::{CircuitLimit, OnlineOutcome, PeerInfo, RelayState, RelayStatus, Status},
     streams::{IncomingStreams, Stream},
+    topics::SubscribedTopics,
 };
 
 /// Whom to dial.
@@ -82,6 +85,8 @@ struct Handle {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
     peers: watch::Receiver<Arc<Peers>>,
+    topics: SubscribedTopics,
+    shared: topics::Shared,
 }
 
 impl Network {
@@ -96,9 +101,12 @@ impl Network {
         let (commands, received) = mpsc::channel(COMMAND_QUEUE);
         let (status_sender, status) = watch::channel(Status::default());
         let (peers_sender, peers) = watch::channel(Arc::default());
-        let event_loop = EventLoop::new(config, received, status_sender, peers_sender)?;
+        let (topics_sender, topics) = watch::channel(Arc::default());
+        let shared = topics::Shared::default();
+        let told = (shared.clone(), topics_sender);
+        let event_loop = EventLoop::new(config, received, status_sender, peers_sender, told)?;
         drop(task::spawn(event_loop.run()));
-        Ok(Self(Arc::new(Handle { peer, commands, status, peers })))
+        Ok(Self(Arc::new(Handle { peer, commands, status, peers, topics, shared })))
     }
 
     pub fn peer_id(&self) -> PeerId {
@@ -159,6 +167,11 @@ impl Network {
     /// Tells the DHT that this peer has what `key` (a multihash) names. It forgets after a day.
     pub async fn provide(&self, key: Vec<u8>) -> Result<(), NetworkError> {
         self.call(|reply| Command::Provide { key, reply }).await?
+    }
+
+    /// The topics that this peer is subscribed to.
+    pub fn subscribed_topics(&self) -> SubscribedTopics {
+        self.0.topics.clone()
     }
 
     /// The platform says that the network may have come back: relays that wait are dialled now and

@@ -28,6 +28,9 @@ impl EventLoop {
                 peer_id, connection_id, num_established, cause, ..
             } => {
                 self.connections.closed(peer_id, connection_id);
+                if num_established == 0 {
+                    self.on_topics_disconnected(peer_id);
+                }
                 if num_established == 0
                     && let Some(relay) = self.keeper.index_of(peer_id)
                 {
@@ -136,7 +139,7 @@ impl EventLoop {
                     }
                 }
             },
-            BehaviourEvent::Gossipsub(event) => tracing::trace!(?event, "gossip"),
+            BehaviourEvent::Gossipsub(event) => self.on_gossip(event),
             BehaviourEvent::Kad(event) => self.on_kad_event(event),
             BehaviourEvent::Identify(_) => {}
         }
@@ -159,6 +162,7 @@ impl EventLoop {
 
     fn on_identified(&mut self, peer: PeerId, info: &identify::Info) {
         self.connections.identified(peer, info);
+        self.on_topics_identified(peer);
         let direct = self.connections.direct(peer).map(|(_, address)| address);
         // A relay is dialled where the configuration says, not where it says.
         let named = match self.keeper.index_of(peer) {

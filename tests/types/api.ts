@@ -121,6 +121,16 @@ async function exchange(peer: P2PWebAppClient, cid: string, signal: AbortSignal)
   await peer.provide(cid);
   peer.setTrust(peer.peerID, 10);
 
+  await peer.subscribe('room', async (from, data) => data[from], (id, joined) => id.length + Number(joined), { signal });
+  await peer.subscribe('room', () => {}, null);
+  // @ts-expect-error: nobody would hear it
+  await peer.subscribe('room');
+  for await (const { from, data, missed } of peer.topic('room', { signal })) {
+    (await peer.publish(from, [data, missed])) satisfies boolean;
+  }
+  (await peer.listPeers('room')) satisfies string[];
+  await peer.unsubscribe('room');
+
   await peer.startChunkDownload(peer.peerID, cid, 'hash', 0, { httpUrl: gateways[0], path: 'a/b', signal });
   const download: Download = peer.downloadFile(cid, { peers: ['12D3Koo…', { peer: '12D3Koo…', httpUrl: 'https://seeder.example' }], path: 'a/b' });
   download.pause();

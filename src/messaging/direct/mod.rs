@@ -40,6 +40,7 @@ use std::{fmt, sync::Arc};
 use libp2p::{PeerId, StreamProtocol};
 use tokio::sync::oneshot;
 
+pub(super) use self::value::check_json;
 pub use self::{
     error::DirectError,
     incoming::{Incoming, Message},

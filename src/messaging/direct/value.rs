@@ -35,7 +35,7 @@ impl Value {
 }
 
 /// Whether `text` is one JSON value, nested no deeper than parsers like it.
-pub(super) fn check_json(text: &str) -> Result<(), String> {
+pub(in crate::messaging) fn check_json(text: &str) -> Result<(), String> {
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {

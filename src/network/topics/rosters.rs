@@ -1,0 +1,173 @@
+//! What relays say of who is on our topics: one stream with each that speaks
+//! [`roster`](crate::messaging::topics::roster), read by a task of its own.
+
+use futures::AsyncReadExt as _;
+use libp2p::PeerId;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::boxmap::BoxMap;
+use crate::messaging::topics::{
+    MAX_SOURCES,
+    presence::Source,
+    roster::{Frame, FrameReader, PROTOCOL},
+};
+use crate::network::{event_loop::EventLoop, streams::Stream};
+use crate::platform::{task, time::Duration};
+
+/// Frames that wait for the event loop; then the relays wait.
+const REPORT_QUEUE: usize = 16;
+/// How long after a stream has ended the next one is opened.
+const RETRY: Duration = Duration::from_secs(2);
+/// Bytes read at once.
+const READ: usize = 8 << 10;
+
+/// What a stream's task reports; `frame` is `None` when it has ended.
+#[derive(Debug)]
+pub struct Report {
+    relay: PeerId,
+    stream: u64,
+    frame: Option<Frame>,
+}
+
+pub struct Rosters {
+    /// The relays that tell, or are to be asked again.
+    relays: BoxMap<PeerId, State>,
+    streams: u64,
+    sender: mpsc::Sender<Report>,
+    reports: mpsc::Receiver<Report>,
+}
+
+enum State {
+    Open { stream: u64 },
+    Ended { retry: Duration },
+}
+
+impl Rosters {
+    pub fn new() -> Self {
+        let (sender, reports) = mpsc::channel(REPORT_QUEUE);
+        Self { relays: BoxMap::new(), streams: 0, sender, reports }
+    }
+
+    pub async fn next(&mut self) -> Report {
+        match self.reports.recv().await {
+            Some(report) => report,
+            // There is always a sender, the one in here.
+            None => std::future::pending().await,
+        }
+    }
+
+    pub fn next_wake(&self) -> Option<Duration> {
+        let retry = |state: &State| match state {
+            State::Open { .. } => None,
+            State::Ended { retry } => Some(*retry),
+        };
+        self.relays.values().filter_map(retry).min()
+    }
+
+    /// The relay is gone; whether it told us anything.
+    pub fn disconnected(&mut self, relay: PeerId) -> bool {
+        self.relays.remove(&relay).is_some()
+    }
+}
+
+impl EventLoop {
+    /// Whether the neighbour may be a relay: one of ours, or one that is not reached through another.
+    pub(super) fn may_carry(&self, peer: PeerId) -> bool {
+        self.keeper.index_of(peer).is_some()
+            || self.connections.supports(peer, &PROTOCOL) != Some(false)
+                && self.connections.direct(peer).is_some()
+    }
+
+    /// Opens a stream with each relay that has none.
+    pub(super) fn open_rosters(&mut self) {
+        let (now, mut connected) = (self.now(), Vec::new());
+        for peer in self.connections.ids() {
+            if self.connections.supports(peer, &PROTOCOL) == Some(true)
+                && let Some((connection, _)) = self.connections.direct(peer)
+            {
+                connected.push((peer, connection));
+            }
+        }
+        for (relay, connection) in connected {
+            let rosters = &mut self.topics.rosters;
+            match rosters.relays.get(&relay) {
+                Some(State::Open { .. }) => continue,
+                Some(State::Ended { retry }) if *retry > now => continue,
+                Some(State::Ended { .. }) => {}
+                None if rosters.relays.len() + 1 >= MAX_SOURCES => continue,
+                None => {}
+            }
+            rosters.streams += 1;
+            let stream = rosters.streams;
+            rosters.relays.insert(relay, State::Open { stream });
+            let (reply, answer) = oneshot::channel();
+            let reports = rosters.sender.clone();
+            self.swarm.behaviour_mut().streams.open(relay, connection, PROTOCOL, reply);
+            drop(task::spawn(async move {
+                if let Ok(Ok(opened)) = answer.await {
+                    read(opened, relay, stream, &reports).await;
+                }
+                let _ = reports.send(Report { relay, stream, frame: None }).await;
+            }));
+        }
+    }
+
+    pub(super) fn on_roster(&mut self, report: Report) {
+        let Report { relay, stream, frame } = report;
+        let (now, own) = (self.now(), *self.swarm.local_peer_id());
+        let Some(state) = self.topics.rosters.relays.get_mut(&relay) else { return };
+        if !matches!(state, State::Open { stream: open } if *open == stream) {
+            return;
+        }
+        let Some(mut frame) = frame else {
+            *state = State::Ended { retry: now + RETRY };
+            for room in self.topics.rooms.values_mut() {
+                room.presence.lost(Source::Relay(relay), now);
+            }
+            return;
+        };
+        let Some(room) = self.topics.rooms.get_mut(&frame.topic) else { return };
+        frame.joined.retain(|peer| *peer != own && *peer != relay);
+        let source = Source::Relay(relay);
+        for peer in frame.left {
+            let change = room.presence.gone(peer, source);
+            room.tell(change);
+        }
+        if frame.all {
+            for change in room.presence.all(&frame.joined, source) {
+                room.tell(Some(change));
+            }
+        } else {
+            for peer in frame.joined {
+                let change = room.presence.seen(peer, source);
+                room.tell(change);
+            }
+        }
+    }
+}
+
+/// Reads until the stream ends, says what is no frame, or the network is closed.
+async fn read(mut stream: Stream, relay: PeerId, id: u64, reports: &mpsc::Sender<Report>) {
+    // A relay's connection is kept because it is a relay.
+    stream.ignore_for_keep_alive();
+    let (mut reader, mut buffer) = (FrameReader::default(), vec![0; READ]);
+    loop {
+        let Ok(count @ 1..) = stream.read(&mut buffer).await else { return };
+        reader.push(buffer.get(..count).unwrap_or_default());
+        loop {
+            match reader.next_frame() {
+                Ok(Some(frame)) => {
+                    let report = Report { relay, stream: id, frame: Some(frame) };
+                    if reports.send(report).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::debug!(%relay, %error, "a relay's list of peers is not one");
+                    return;
+                }
+            }
+        }
+    }
+}
