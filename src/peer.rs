@@ -4,6 +4,7 @@
 //! tree's owner, the server of the files protocol). Dropping a call's future cancels the call.
 
 mod chunks;
+mod connections;
 mod convert;
 mod download;
 mod fetch;
@@ -28,16 +29,17 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 
+pub use self::{
+    connections::{Change, Changes, Overview},
+    fetch::{Content, FileInfo},
+    open::FileReader,
+    options::{GetOptions, ListOptions, OpenOptions, StoreOptions},
+};
 use self::{
     download::Downloads,
     incoming::{Incoming, OnFull},
     sources::Exchange,
     tree::{Edit, TreeHandle},
-};
-pub use self::{
-    fetch::{Content, FileInfo},
-    open::FileReader,
-    options::{GetOptions, ListOptions, OpenOptions, StoreOptions},
 };
 use crate::boxmap::BoxMap;
 use crate::{

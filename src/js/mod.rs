@@ -8,7 +8,9 @@ mod arguments;
 #[cfg(feature = "bench")]
 mod bench;
 mod client;
+mod connections;
 mod content;
 mod download;
 mod failure;
 mod file;
+mod life;

@@ -44,6 +44,14 @@ pub enum Command {
         protocol: StreamProtocol,
         reply: oneshot::Sender<Option<bool>>,
     },
+    Protect {
+        peers: Vec<PeerId>,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
+    },
+    Unprotect {
+        peers: Vec<PeerId>,
+        reply: oneshot::Sender<()>,
+    },
     Nudge,
     Close {
         reply: oneshot::Sender<()>,

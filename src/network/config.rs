@@ -23,8 +23,10 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Failed pings in a row after which a connection is closed. libp2p-ping keeps the first to itself.
 pub const MAX_PING_FAILURES: u32 = 2;
-/// How long a relay may take to answer a probe after a nudge.
+/// How long a relay or a protected peer may take to answer a probe after a nudge.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that are probed at once.
+pub const MAX_PROBES: usize = 64;
 /// How long a close waits for the connections to end in good order.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -8,6 +8,7 @@
 
 pub mod address;
 mod address_book;
+pub mod awake;
 mod behaviour;
 mod command;
 pub mod config;
@@ -16,6 +17,8 @@ mod dht;
 mod dialing;
 pub mod error;
 mod event_loop;
+mod keeping;
+pub mod peer_keeper;
 pub mod peers;
 pub mod pong;
 mod relay_driver;
@@ -25,6 +28,7 @@ pub mod status;
 pub mod streams;
 mod swarm_events;
 mod wanted;
+pub mod water_marks;
 
 use std::sync::Arc;
 
@@ -161,8 +165,21 @@ impl Network {
         self.call(|reply| Command::Provide { key, reply }).await?
     }
 
-    /// The platform says that the network may have come back: relays that wait are dialled now and
-    /// those that are connected are probed. Never blocks; a nudge more or less is no matter.
+    /// Protects peers: they are dialled now and whenever they are gone, and never closed to make room.
+    /// Resolves when that is noted. All of them, or none if they are more than
+    /// [`peer_keeper::MAX_KEPT_PEERS`] together with those before.
+    pub async fn protect(&self, peers: Vec<PeerId>) -> Result<(), NetworkError> {
+        self.call(|reply| Command::Protect { peers, reply }).await?
+    }
+
+    /// Protects peers no longer; connections stay while they are of use.
+    pub async fn unprotect(&self, peers: Vec<PeerId>) -> Result<(), NetworkError> {
+        self.call(|reply| Command::Unprotect { peers, reply }).await
+    }
+
+    /// The platform says that the network may have come back, or gone: relays and protected peers that
+    /// wait are dialled now and those that are connected are probed. Never blocks; a nudge more or less
+    /// is no matter.
     pub fn nudge(&self) {
         let _ = self.0.commands.try_send(Command::Nudge);
     }

@@ -5,13 +5,16 @@ use std::collections::VecDeque;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
-    swarm::dial_opts::{DialOpts, PeerCondition},
+    swarm::{
+        ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use tokio::sync::oneshot;
 
 use super::{
     address,
-    config::PROBE_TIMEOUT,
+    config::{MAX_PROBES, PROBE_TIMEOUT},
     error::NetworkError,
     event_loop::{EventLoop, Purpose},
     relay_keeper::{RelayAction, RelayEvent, RelayIndex},
@@ -19,7 +22,7 @@ use super::{
     streams::Stream,
 };
 use crate::platform::{
-    self, Dialer,
+    self, BoxFuture, Dialer,
     time::{self, Duration},
 };
 
@@ -99,22 +102,48 @@ impl EventLoop {
         None
     }
 
-    fn probe(&mut self, peer: PeerId) {
-        let Some((connection, _)) = self.connections.direct(peer) else { return };
+    /// Finds out whether the connection that is used with the peer still lives.
+    pub(super) fn probe(&mut self, peer: PeerId) {
+        let Some(connection) = self.connections.best(peer) else { return };
+        if self.probing.contains(&connection) || self.probing.len() >= MAX_PROBES {
+            return;
+        }
+        self.probing.push(connection);
         let (reply, answer) = oneshot::channel();
         self.swarm.behaviour_mut().streams.open(peer, connection, PING_PROTOCOL, reply);
-        self.probes.spawn(async move {
-            let lives = match time::timeout(PROBE_TIMEOUT, answer).await {
-                Ok(Ok(Ok(stream))) => {
-                    matches!(time::timeout(PROBE_TIMEOUT, echo(stream)).await, Ok(Ok(())))
-                }
+        let answers = Box::pin(async move {
+            match answer.await {
+                Ok(Ok(stream)) => echo(stream).await.is_ok(),
                 // It answers, if only to say that it does not speak ping.
-                Ok(Ok(Err(NetworkError::UnsupportedProtocol { .. }))) => true,
+                Ok(Err(NetworkError::UnsupportedProtocol { .. })) => true,
                 _ => false,
-            };
-            (connection, lives)
+            }
         });
+        self.probes.spawn(async move { (connection, in_time(answers).await) });
     }
+
+    pub(super) fn probed(&mut self, connection: ConnectionId, lives: bool) {
+        self.probing.retain(|probed| *probed != connection);
+        if !lives {
+            tracing::debug!(%connection, "closing a connection that does not answer a probe");
+            self.swarm.close_connection(connection);
+        }
+    }
+}
+
+/// Whether a probe is answered within [`PROBE_TIMEOUT`]. If the timer came so late that the page must
+/// have been stopped meanwhile, the answer may stand right behind it and is given as long again.
+async fn in_time(mut answers: BoxFuture<bool>) -> bool {
+    for _ in 0..2 {
+        let asked = platform::unix_time();
+        if let Ok(lives) = time::timeout(PROBE_TIMEOUT, &mut answers).await {
+            return lives;
+        }
+        if platform::unix_time().saturating_sub(asked) < 2 * PROBE_TIMEOUT {
+            return false;
+        }
+    }
+    false
 }
 
 async fn fetch_record(url: String, dialer: Dialer) -> RecordResult {

@@ -1,6 +1,7 @@
 //! Two networks and a relay on this machine, for real: TCP, WebSocket, circuits.
 #![cfg(not(target_family = "wasm"))]
 
+mod keeping;
 mod relay;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
