@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use libp2p::{Multiaddr, identity::Keypair};
 
-use super::{address, error::NetworkError, relay_keeper::RelayTarget};
+use super::{address, error::NetworkError, relay_keeper::RelayTarget, water_marks::Marks};
 use crate::platform::{Carrier, Dialer, time::Duration};
 
 /// How long a peer is looked for, all its addresses together.
@@ -101,6 +101,8 @@ pub struct NetworkConfig {
     pub agent_version: String,
     /// Where to accept connections. A browser cannot and refuses any.
     pub listen: Vec<Multiaddr>,
+    /// How many peers stay connected.
+    pub marks: Marks,
 }
 
 impl NetworkConfig {
@@ -110,6 +112,7 @@ impl NetworkConfig {
             relays: Vec::new(),
             agent_version: concat!("tabpeer/", env!("CARGO_PKG_VERSION")).to_owned(),
             listen: Vec::new(),
+            marks: Marks::default(),
         }
     }
 }

@@ -101,7 +101,7 @@ impl EventLoop {
             keeper: RelayKeeper::new(targets, seed(peer)),
             connections: Connections::default(),
             wanted: Wanted::default(),
-            keeping: Keeping::new(seed(peer)),
+            keeping: Keeping::new(seed(peer), config.marks),
             book: AddressBook::new(dialer),
             queries: Queries::default(),
             dialer,

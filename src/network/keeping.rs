@@ -13,7 +13,7 @@ use super::{
     event_loop::EventLoop,
     peer_keeper::{MAX_KEPT_DIALS, PeerKeeper},
     wanted::Waiter,
-    water_marks::{WaterMarks, Worth},
+    water_marks::{Marks, WaterMarks, Worth},
 };
 use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
@@ -30,10 +30,10 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, marks: Marks) -> Self {
         Self {
             keeper: PeerKeeper::new(seed),
-            marks: WaterMarks::default(),
+            marks: WaterMarks::new(marks),
             dials: BoxMap::new(),
             searches: Vec::new(),
         }

@@ -129,11 +129,13 @@ impl PeerKeeper {
         }
     }
 
-    /// The way to all of them may be open again: nobody waits any longer.
+    /// The way to all of them may be open again: nobody waits any longer. What failed before says
+    /// nothing any more; the others may be on their way back, too, and a little behind.
     pub fn nudge(&mut self, now: Duration) {
         for kept in self.peers.values_mut() {
             if let Phase::Waiting { until } = &mut kept.phase {
                 *until = now.min(*until);
+                kept.failures = 0;
             }
         }
     }
@@ -213,7 +215,9 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..8 {
             let wake = keeper.next_wake().expect("waits");
-            assert_eq!(keeper.due(wake.saturating_sub(at(0.001))), [] as [PeerId; 0]);
+            if let Some(before) = wake.checked_sub(at(0.001)) {
+                assert_eq!(keeper.due(before), []);
+            }
             pauses.push(wake.saturating_sub(now));
             now = wake;
             assert_eq!(keeper.due(now), [peer]);
@@ -262,6 +266,9 @@ mod tests {
         keeper.failed(peers[1], at(0.0));
         keeper.nudge(at(0.1));
         assert_eq!(keeper.due(at(0.1)), [peers[1]], "not the connected, nor the one being dialled");
+        keeper.failed(peers[1], at(0.1));
+        let wake = keeper.next_wake().expect("waits");
+        assert!(is_about(wake - at(0.1), FIRST_RETRY), "{wake:?}");
     }
 
     #[test]

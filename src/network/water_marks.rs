@@ -9,12 +9,30 @@ use libp2p::PeerId;
 use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
 
-/// More connected peers than this are too many.
+/// More connected peers than this are too many, unless told otherwise.
 pub const HIGH_WATER: usize = 160;
 /// How many stay then.
 pub const LOW_WATER: usize = 128;
 /// A peer is not closed before it was connected for this long.
 pub const YOUTH: Duration = Duration::from_secs(30);
+
+/// The shortest pause between two looks.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// How many peers may be connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    pub low: usize,
+    pub high: usize,
+    /// A peer is not closed before it was connected for this long.
+    pub youth: Duration,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self { low: LOW_WATER, high: HIGH_WATER, youth: YOUTH }
+    }
+}
 
 /// How much a peer that may be closed is worth: the first is closed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +44,7 @@ pub enum Worth {
 
 #[derive(Debug, Default)]
 pub struct WaterMarks {
+    marks: Marks,
     /// Since when each peer is connected.
     peers: BoxMap<PeerId, Duration>,
     /// When there may be something to close.
@@ -33,9 +52,13 @@ pub struct WaterMarks {
 }
 
 impl WaterMarks {
+    pub fn new(marks: Marks) -> Self {
+        Self { marks, ..Self::default() }
+    }
+
     pub fn connected(&mut self, peer: PeerId, now: Duration) {
         self.peers.entry(peer).or_insert(now);
-        if self.peers.len() > HIGH_WATER && self.due.is_none() {
+        if self.peers.len() > self.marks.high && self.due.is_none() {
             self.due = Some(now);
         }
     }
@@ -58,20 +81,20 @@ impl WaterMarks {
             return Vec::new();
         }
         self.due = None;
-        if self.peers.len() <= HIGH_WATER {
+        if self.peers.len() <= self.marks.high {
             return Vec::new();
         }
         let mut closable: Vec<(Worth, Duration, PeerId)> = self
             .peers
             .iter()
-            .filter(|(_, since)| now.saturating_sub(**since) >= YOUTH)
+            .filter(|(_, since)| now.saturating_sub(**since) >= self.marks.youth)
             .filter_map(|(peer, since)| Some((worth(*peer)?, *since, *peer)))
             .collect();
         closable.sort_unstable();
-        closable.truncate(self.peers.len() - LOW_WATER);
-        if self.peers.len() - closable.len() > HIGH_WATER {
+        closable.truncate(self.peers.len().saturating_sub(self.marks.low));
+        if self.peers.len() - closable.len() > self.marks.high {
             // The young ones grow older, and streams end.
-            self.due = Some(now + YOUTH);
+            self.due = Some(now + self.marks.youth.max(MIN_PAUSE));
         }
         closable.into_iter().map(|(_, _, peer)| peer).collect()
     }

@@ -1,11 +1,13 @@
 //! Protected peers, and what a nudge does, over a real relay.
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
-use tabpeer::network::{
-    Network, NetworkConfig, NetworkError, PeerStreams, RelaySpec, RelayState,
-    peer_keeper::MAX_KEPT_PEERS,
+use tabpeer::{
+    network::{
+        Network, NetworkConfig, NetworkError, PeerStreams, RelaySpec, RelayState, Status,
+        peer_keeper::MAX_KEPT_PEERS, water_marks::Marks,
+    },
+    platform::time::Duration,
 };
-
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -16,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    PATIENCE, dead_address, network, online,
+    ECHO, PATIENCE, dead_address, network, online,
     relay::{Limits, TestRelay},
 };
 
@@ -98,7 +100,8 @@ async fn a_connection_that_is_dead_is_found_out_by_a_nudge() {
     tokio::time::timeout(PATIENCE, down).await.expect("notices").expect("open");
     line.dead.send_replace(false);
     a.nudge();
-    online(&a, &relay).await;
+    let up = status.wait_for(|s| s.reserved().is_some());
+    tokio::time::timeout(PATIENCE, up).await.expect("comes back").expect("open");
 }
 
 /// A TCP line to somewhere, which can be made to carry nothing.
@@ -173,6 +176,41 @@ async fn a_direct_peer_is_dialled_again_where_it_was() {
     connected(&a, id, false).await;
     let (_b, _) = listening(&keypair, address).await;
     connected(&a, id, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_much_is_closed_but_nobody_who_is_needed() {
+    let relay = TestRelay::start(Limits::NONE).await;
+    let mut config = NetworkConfig::new(Keypair::generate_ed25519());
+    config.relays = vec![RelaySpec::Address(relay.named(&relay.ws))];
+    config.listen = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("valid")];
+    config.marks = Marks { low: 3, high: 5, youth: Duration::ZERO };
+    let hub = Network::start(config).expect("starts");
+    online(&hub, &relay).await;
+    let is_direct = |address: &&Multiaddr| !address.iter().any(|p| p == Protocol::P2pCircuit);
+    let mut status = hub.status();
+    let listening = |status: &Status| status.listen_addresses.iter().any(|a| is_direct(&a));
+    let status = status.wait_for(listening).await.expect("open");
+    let address = status.listen_addresses.iter().find(is_direct).cloned().expect("listens");
+
+    let others: Vec<Network> = (0..5).map(|_| network(&[])).collect();
+    hub.protect(vec![others[0].peer_id()]).await.expect("room");
+    let mut incoming = hub.accept(ECHO).await.expect("accepts");
+    for other in &others[..4] {
+        other.dial(address.clone()).await.expect("dials");
+        connected(&hub, other.peer_id(), true).await;
+    }
+    let _stream = others[1].open_stream(hub.peer_id(), ECHO).await.expect("opens");
+    let _same = incoming.next().await.expect("comes");
+    // With the relay that makes six.
+    others[4].dial(address).await.expect("dials");
+    for idle in &others[2..] {
+        connected(&hub, idle.peer_id(), false).await;
+    }
+    let left: Vec<PeerId> = PeerStreams::peers(&hub).look().keys().copied().collect();
+    let mut needed = vec![relay.peer_id(), others[0].peer_id(), others[1].peer_id()];
+    needed.sort_unstable();
+    assert_eq!(left, needed);
 }
 
 async fn listening(keypair: &Keypair, at: Multiaddr) -> (Network, Multiaddr) {

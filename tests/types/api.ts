@@ -75,7 +75,7 @@ async function connections(peer: P2PWebAppClient) {
   const status: Status = await peer.status();
   for (const { state, reason, retryIn, latency, limit } of status.relays) {
     if (state === 'waiting') same<[typeof reason, typeof retryIn], [string | undefined, number | undefined]>(true);
-    same<[typeof latency, number | undefined], [number | undefined, typeof limit extends { bytes?: infer B } | undefined ? B : never]>(true);
+    same<[typeof latency, typeof limit], [number | undefined, { bytes?: number; seconds?: number } | undefined]>(true);
   }
   status.peers.filter(({ route, transport }) => route === 'direct' && transport === 'webtransport').map(({ relay }) => relay?.length);
   // @ts-expect-error: no such route
