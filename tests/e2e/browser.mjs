@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { accessSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
 /** QUIC stays on: WebTransport needs it. */
@@ -245,9 +246,16 @@ export class PeerPage {
     });
   }
 
-  /** Waits until `condition(peer)` holds in the page. */
-  until(condition, argument, timeout = 60_000) {
-    const wrapped = `(async () => (${condition})(globalThis.peer, ${JSON.stringify(argument) ?? 'undefined'}))()`;
-    return this.page.waitForFunction(wrapped, undefined, { timeout, polling: 100 });
+  /**
+   * Waits until `condition(peer, argument)`, or what it promises, holds in the page. (Playwright's own
+   * waitForFunction takes a promise for a yes.)
+   */
+  async until(condition, argument, timeout = 60_000) {
+    const holds = `async (peer, argument) => Boolean(await (${condition})(peer, argument))`;
+    const deadline = performance.now() + timeout;
+    while (!(await this.attempt(holds, argument))) {
+      if (performance.now() > deadline) throw new Error(`not within ${timeout} ms: ${condition} ${JSON.stringify(argument) ?? ''}`);
+      await setTimeout(50);
+    }
   }
 }

@@ -1,6 +1,7 @@
 //! Two networks and a relay on this machine, for real: TCP, WebSocket, circuits.
 #![cfg(not(target_family = "wasm"))]
 
+mod idle;
 mod keeping;
 mod relay;
 
