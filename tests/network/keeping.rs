@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Waits until `network` is connected with `peer`, or is not.
-async fn connected(network: &Network, peer: PeerId, wanted: bool) {
+pub async fn connected(network: &Network, peer: PeerId, wanted: bool) {
     let mut peers = PeerStreams::peers(network);
     let settled = async {
         while peers.look().contains_key(&peer) != wanted {

@@ -4,6 +4,7 @@
 mod idle;
 mod keeping;
 mod relay;
+mod search;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity::Keypair, multiaddr::Protocol};
