@@ -22,25 +22,14 @@ use crate::{
 
 #[wasm_bindgen]
 impl Client {
-    #[wasm_bindgen(js_name = addPeers)]
-    pub fn add_peers(&self, peers: JsValue) -> Promise {
+    /// `addPeers` and `removePeers`.
+    #[wasm_bindgen(js_name = keepPeers)]
+    pub fn keep_peers(&self, peers: JsValue, keep: bool) -> Promise {
         let peer = self.peer.clone();
         self.call(JsValue::UNDEFINED, move |_| {
             let peers = peer_ids(peers)?;
             Ok(async move {
-                peer.add_peers(peers).await?;
-                Ok(JsValue::UNDEFINED)
-            })
-        })
-    }
-
-    #[wasm_bindgen(js_name = removePeers)]
-    pub fn remove_peers(&self, peers: JsValue) -> Promise {
-        let peer = self.peer.clone();
-        self.call(JsValue::UNDEFINED, move |_| {
-            let peers = peer_ids(peers)?;
-            Ok(async move {
-                peer.remove_peers(peers).await?;
+                peer.keep_peers(peers, keep).await?;
                 Ok(JsValue::UNDEFINED)
             })
         })

@@ -132,11 +132,11 @@ export class P2PWebAppClient extends EventTarget {
   }
 
   addPeers(peerIDs) {
-    return settle(this.#raw.addPeers(peerIDs));
+    return settle(this.#raw.keepPeers(peerIDs, true));
   }
 
   removePeers(peerIDs) {
-    return settle(this.#raw.removePeers(peerIDs));
+    return settle(this.#raw.keepPeers(peerIDs, false));
   }
 
   status() {

@@ -46,11 +46,9 @@ pub enum Command {
     },
     Protect {
         peers: Vec<PeerId>,
+        /// Or no longer.
+        protect: bool,
         reply: oneshot::Sender<Result<(), NetworkError>>,
-    },
-    Unprotect {
-        peers: Vec<PeerId>,
-        reply: oneshot::Sender<()>,
     },
     Nudge,
     Close {

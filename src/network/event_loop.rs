@@ -171,10 +171,11 @@ impl EventLoop {
             Command::Supports { peer, protocol, reply } => {
                 let _ = reply.send(self.connections.supports(peer, &protocol));
             }
-            Command::Protect { peers, reply } => drop(reply.send(self.protect(&peers))),
-            Command::Unprotect { peers, reply } => {
-                self.unprotect(&peers);
-                let _ = reply.send(());
+            Command::Protect { peers, protect, reply } => {
+                let outcome = self.protect(&peers, protect);
+                // Whoever is told that it is noted finds it in the status.
+                self.publish();
+                let _ = reply.send(outcome);
             }
             Command::Nudge => self.nudge(),
             // Handled where the loop can be left.

@@ -15,7 +15,6 @@ use super::{
     wanted::Waiter,
     water_marks::{Marks, WaterMarks, Worth},
 };
-use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
 
 /// Who is kept connected, and who is not.
@@ -24,7 +23,7 @@ pub(super) struct Keeping {
     keeper: PeerKeeper,
     marks: WaterMarks,
     /// The dials that the keeper asked for. Dropping one gives it up.
-    dials: BoxMap<PeerId, oneshot::Receiver<Result<PeerId, NetworkError>>>,
+    dials: Vec<(PeerId, oneshot::Receiver<Result<PeerId, NetworkError>>)>,
     /// Searches through peer routing; no more than there are dials.
     searches: Vec<(QueryId, PeerId)>,
 }
@@ -34,7 +33,7 @@ impl Keeping {
         Self {
             keeper: PeerKeeper::new(seed),
             marks: WaterMarks::new(marks),
-            dials: BoxMap::new(),
+            dials: Vec::new(),
             searches: Vec::new(),
         }
     }
@@ -70,7 +69,7 @@ impl Keeping {
     /// The dials that have come to nothing.
     fn failed_dials(&mut self) -> Vec<PeerId> {
         let mut failed = Vec::new();
-        self.dials.retain(|peer, answer| match answer.try_recv() {
+        self.dials.retain_mut(|(peer, answer)| match answer.try_recv() {
             Err(TryRecvError::Empty) => true,
             Ok(Ok(_)) => false,
             Ok(Err(_)) | Err(TryRecvError::Closed) => {
@@ -83,7 +82,11 @@ impl Keeping {
 }
 
 impl EventLoop {
-    pub(super) fn protect(&mut self, peers: &[PeerId]) -> Result<(), NetworkError> {
+    pub(super) fn protect(&mut self, peers: &[PeerId], protect: bool) -> Result<(), NetworkError> {
+        if !protect {
+            self.unprotect(peers);
+            return Ok(());
+        }
         let own = *self.swarm.local_peer_id();
         if peers.contains(&own) {
             return Err(NetworkError::DialSelf(own));
@@ -97,10 +100,10 @@ impl EventLoop {
         Ok(())
     }
 
-    pub(super) fn unprotect(&mut self, peers: &[PeerId]) {
+    fn unprotect(&mut self, peers: &[PeerId]) {
         for peer in peers {
             if self.keeping.keeper.remove(*peer) {
-                self.keeping.dials.remove(peer);
+                self.keeping.dials.retain(|(dialled, _)| dialled != peer);
                 self.swarm.behaviour_mut().streams.keep(*peer, false);
             }
         }
@@ -121,7 +124,7 @@ impl EventLoop {
         }
         for peer in self.keeping.keeper.due(now) {
             let (reply, answer) = oneshot::channel();
-            self.keeping.dials.insert(peer, answer);
+            self.keeping.dials.push((peer, answer));
             self.want(peer, None, Waiter::Dial(reply));
         }
         for peer in self.surplus(now) {

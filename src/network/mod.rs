@@ -165,16 +165,11 @@ impl Network {
         self.call(|reply| Command::Provide { key, reply }).await?
     }
 
-    /// Protects peers: they are dialled now and whenever they are gone, and never closed to make room.
-    /// Resolves when that is noted. All of them, or none if they are more than
-    /// [`peer_keeper::MAX_KEPT_PEERS`] together with those before.
-    pub async fn protect(&self, peers: Vec<PeerId>) -> Result<(), NetworkError> {
-        self.call(|reply| Command::Protect { peers, reply }).await?
-    }
-
-    /// Protects peers no longer; connections stay while they are of use.
-    pub async fn unprotect(&self, peers: Vec<PeerId>) -> Result<(), NetworkError> {
-        self.call(|reply| Command::Unprotect { peers, reply }).await
+    /// Protects peers, so that they are dialled now and whenever they are gone, and never closed to make
+    /// room; or no longer, then connections stay while they are of use. Resolves when that is noted. All
+    /// of them, or none if they are more than [`peer_keeper::MAX_KEPT_PEERS`] together with those before.
+    pub async fn protect(&self, peers: Vec<PeerId>, protect: bool) -> Result<(), NetworkError> {
+        self.call(|reply| Command::Protect { peers, protect, reply }).await?
     }
 
     /// The platform says that the network may have come back, or gone: relays and protected peers that

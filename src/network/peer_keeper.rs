@@ -60,10 +60,12 @@ impl PeerKeeper {
         connected: impl Fn(PeerId) -> bool,
         now: Duration,
     ) -> Result<(), NetworkError> {
-        let mut fresh: Vec<PeerId> =
-            peers.iter().filter(|peer| !self.contains(**peer)).copied().collect();
-        fresh.sort_unstable();
-        fresh.dedup();
+        let mut fresh: Vec<PeerId> = Vec::new();
+        for peer in peers {
+            if fresh.len() <= MAX_KEPT_PEERS && !self.contains(*peer) && !fresh.contains(peer) {
+                fresh.push(*peer);
+            }
+        }
         if self.peers.len() + fresh.len() > MAX_KEPT_PEERS {
             let limit = MAX_KEPT_PEERS;
             return Err(NetworkError::TooMany { what: "peers kept connected", limit });

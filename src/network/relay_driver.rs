@@ -119,7 +119,8 @@ impl EventLoop {
                 _ => false,
             }
         });
-        self.probes.spawn(async move { (connection, in_time(answers).await) });
+        let probe = in_time(answers, platform::unix_time);
+        self.probes.spawn(async move { (connection, probe.await) });
     }
 
     pub(super) fn probed(&mut self, connection: ConnectionId, lives: bool) {
@@ -133,13 +134,13 @@ impl EventLoop {
 
 /// Whether a probe is answered within [`PROBE_TIMEOUT`]. If the timer came so late that the page must
 /// have been stopped meanwhile, the answer may stand right behind it and is given as long again.
-async fn in_time(mut answers: BoxFuture<bool>) -> bool {
+async fn in_time(mut answers: BoxFuture<bool>, time_of_day: fn() -> Duration) -> bool {
     for _ in 0..2 {
-        let asked = platform::unix_time();
+        let asked = time_of_day();
         if let Ok(lives) = time::timeout(PROBE_TIMEOUT, &mut answers).await {
             return lives;
         }
-        if platform::unix_time().saturating_sub(asked) < 2 * PROBE_TIMEOUT {
+        if time_of_day().saturating_sub(asked) < 2 * PROBE_TIMEOUT {
             return false;
         }
     }
@@ -162,4 +163,28 @@ async fn echo(mut stream: Stream) -> std::io::Result<()> {
     stream.flush().await?;
     stream.read_exact(&mut bytes).await?;
     stream.close().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Answers a while after the time-out.
+    fn late() -> BoxFuture<bool> {
+        Box::pin(async {
+            time::sleep(PROBE_TIMEOUT + Duration::from_secs(1)).await;
+            true
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_was_slept_through_is_given_as_long_again() {
+        static HOUR: AtomicU64 = AtomicU64::new(0);
+        let asleep = || Duration::from_secs(3600 * HOUR.fetch_add(1, Ordering::Relaxed));
+        assert!(in_time(late(), asleep).await);
+        assert!(!in_time(Box::pin(std::future::pending()), asleep).await, "not for ever");
+        assert!(!in_time(late(), || Duration::ZERO).await);
+    }
 }

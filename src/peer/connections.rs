@@ -7,7 +7,6 @@ use futures::future::{Either, select};
 use libp2p::PeerId;
 
 use super::{Peer, convert};
-use crate::boxmap::BoxSet;
 use crate::{
     error::{Error, Result},
     network::{
@@ -63,7 +62,8 @@ pub struct Changes {
 /// What was told.
 #[derive(Debug, Default)]
 struct Seen {
-    peers: BoxSet<PeerId>,
+    /// In order.
+    peers: Vec<PeerId>,
     /// In the order of the configuration.
     relays: Vec<SeenRelay>,
 }
@@ -77,9 +77,10 @@ struct SeenRelay {
 
 impl Peer {
     /// Keeps peers connected from now on: they are dialled now and whenever they are gone, and never
-    /// closed to make room. Resolves when that is noted, not when they are connected.
-    pub async fn add_peers(&self, peers: Vec<PeerId>) -> Result<()> {
-        self.inner.network.protect(peers).await.map_err(|error| match error {
+    /// closed to make room. Or, no longer; connections stay while they are of use. Resolves when that is
+    /// noted, not when they are connected.
+    pub async fn keep_peers(&self, peers: Vec<PeerId>, keep: bool) -> Result<()> {
+        self.inner.network.protect(peers, keep).await.map_err(|error| match error {
             NetworkError::TooMany { .. } => Error::TooLarge {
                 what: "the list of peers to keep connected".into(),
                 reason: format!("at most {MAX_KEPT_PEERS}"),
@@ -89,11 +90,6 @@ impl Peer {
             }
             error => convert::network_error(error),
         })
-    }
-
-    /// Keeps peers connected no longer; connections stay while they are of use.
-    pub async fn remove_peers(&self, peers: Vec<PeerId>) -> Result<()> {
-        self.inner.network.unprotect(peers).await.map_err(convert::network_error)
     }
 
     pub async fn overview(&self) -> Result<Overview> {
@@ -167,20 +163,19 @@ impl Seen {
                 Change::RelayDown { relay, peer, reason }
             });
         }
-        let is_peer = |id: &PeerId| peers.get(id).is_some_and(|info| !info.is_relay);
-        self.peers.retain(|id| {
-            let stays = is_peer(id);
-            if !stays {
+        let others: Vec<&PeerInfo> = peers.values().filter(|info| !info.is_relay).collect();
+        for id in &self.peers {
+            if others.binary_search_by_key(id, |info| info.id).is_err() {
                 changes.push(Change::Disconnected(*id));
             }
-            stays
-        });
-        for (id, info) in peers {
-            if !info.is_relay && self.peers.insert(*id) {
-                let protected = status.protected.contains(id);
-                changes.push(Change::Connected { info: info.clone(), protected });
+        }
+        for info in &others {
+            if self.peers.binary_search(&info.id).is_err() {
+                let protected = status.protected.contains(&info.id);
+                changes.push(Change::Connected { info: (*info).clone(), protected });
             }
         }
+        self.peers = others.iter().map(|info| info.id).collect();
         changes.push(Change::Updated);
         changes
     }

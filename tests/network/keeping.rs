@@ -48,7 +48,7 @@ async fn a_protected_peer_is_connected_and_again_when_it_comes_back() {
     let a = network(&[relay.named(&relay.tcp)]);
     online(&a, &relay).await;
     // It is not there yet.
-    a.protect(vec![id]).await.expect("room");
+    a.protect(vec![id], true).await.expect("room");
     assert_eq!(
         a.status().wait_for(|s| s.protected == [id]).await.map(|s| s.connected_peers),
         Some(1)
@@ -63,7 +63,7 @@ async fn a_protected_peer_is_connected_and_again_when_it_comes_back() {
     online(&b, &relay).await;
     connected(&a, id, true).await;
 
-    a.unprotect(vec![id]).await.expect("open");
+    a.protect(vec![id], false).await.expect("open");
     assert_eq!(a.status().current().protected, []);
     b.close().await;
     connected(&a, id, false).await;
@@ -75,7 +75,7 @@ async fn protected_peers_meet_again_when_their_relay_comes_back() {
     let (a, b) = (network(&[relay.named(&relay.ws)]), network(&[relay.named(&relay.ws)]));
     online(&a, &relay).await;
     online(&b, &relay).await;
-    a.protect(vec![b.peer_id()]).await.expect("room");
+    a.protect(vec![b.peer_id()], true).await.expect("room");
     connected(&a, b.peer_id(), true).await;
     let dead = relay.kill().await;
     connected(&a, b.peer_id(), false).await;
@@ -149,19 +149,19 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, dead: watch::Rec
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_be_protected_is_said_to_be_so() {
     let a = network(&[dead_address().await]);
-    let own = a.protect(vec![a.peer_id()]).await;
+    let own = a.protect(vec![a.peer_id()], true).await;
     assert_eq!(own, Err(NetworkError::DialSelf(a.peer_id())));
     let many = (0..=MAX_KEPT_PEERS).map(|_| PeerId::random()).collect();
-    let refused = a.protect(many).await;
+    let refused = a.protect(many, true).await;
     assert!(matches!(refused, Err(NetworkError::TooMany { limit: MAX_KEPT_PEERS, .. })));
     let some: Vec<PeerId> = (0..MAX_KEPT_PEERS).map(|_| PeerId::random()).collect();
-    a.protect(some.clone()).await.expect("room");
-    a.protect(some.clone()).await.expect("the same again");
-    assert!(a.protect(vec![PeerId::random()]).await.is_err());
-    a.unprotect(some).await.expect("open");
-    a.protect(vec![PeerId::random()]).await.expect("room again");
+    a.protect(some.clone(), true).await.expect("room");
+    a.protect(some.clone(), true).await.expect("the same again");
+    assert!(a.protect(vec![PeerId::random()], true).await.is_err());
+    a.protect(some, false).await.expect("open");
+    a.protect(vec![PeerId::random()], true).await.expect("room again");
     a.close().await;
-    assert_eq!(a.protect(vec![PeerId::random()]).await, Err(NetworkError::Closed));
+    assert_eq!(a.protect(vec![PeerId::random()], true).await, Err(NetworkError::Closed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +171,7 @@ async fn a_direct_peer_is_dialled_again_where_it_was() {
     let id = b.peer_id();
     let a = network(&[]);
     a.dial(address.clone()).await.expect("dials");
-    a.protect(vec![id]).await.expect("room");
+    a.protect(vec![id], true).await.expect("room");
     b.close().await;
     connected(&a, id, false).await;
     let (_b, _) = listening(&keypair, address).await;
@@ -194,7 +194,7 @@ async fn what_is_too_much_is_closed_but_nobody_who_is_needed() {
     let address = status.listen_addresses.iter().find(is_direct).cloned().expect("listens");
 
     let others: Vec<Network> = (0..5).map(|_| network(&[])).collect();
-    hub.protect(vec![others[0].peer_id()]).await.expect("room");
+    hub.protect(vec![others[0].peer_id()], true).await.expect("room");
     let mut incoming = hub.accept(ECHO).await.expect("accepts");
     for other in &others[..4] {
         other.dial(address.clone()).await.expect("dials");

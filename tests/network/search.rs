@@ -69,6 +69,6 @@ async fn a_peer_that_only_the_dht_knows_is_found() {
     })
     .await
     .expect("says what it speaks");
-    a.protect(vec![wanted]).await.expect("room");
+    a.protect(vec![wanted], true).await.expect("room");
     connected(&a, wanted, true).await;
 }
