@@ -57,6 +57,15 @@
 //! the app is done with it, those of others meanwhile. In a browser `js` calls the page's function
 //! for each, and awaits what that returns.
 //!
+//! # How a tab stays connected
+//!
+//! Pure keepers decide whom to dial when: [`network::relay_keeper`] for the relays,
+//! [`network::peer_keeper`] for the peers that the app named; [`network::water_marks`] whom to close.
+//! The page's events (`js::life`), and a gap in the time of day ([`network::awake`]), nudge the event
+//! loop: what waits is dialled, what stands is probed with a ping, and closed if it does not answer.
+//! What changes is told by watches, which hold the latest state and no more; `Peer::changes` makes
+//! events of them.
+//!
 //! # Invariants
 //!
 //! * A [`content::block::Block`] matches its CID: there is no other way to make one.

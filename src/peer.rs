@@ -4,6 +4,7 @@
 //! tree's owner, the server of the files protocol). Dropping a call's future cancels the call.
 
 mod chunks;
+mod connections;
 mod convert;
 mod download;
 mod fetch;
@@ -34,6 +35,13 @@ use futures::{
 };
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 
+pub use self::{
+    connections::{Change, Changes, Overview},
+    fetch::{Content, FileInfo},
+    messages::SendOptions,
+    open::FileReader,
+    options::{GetOptions, ListOptions, OpenOptions, StoreOptions},
+};
 use self::{
     download::Downloads,
     incoming::{Incoming, OnFull},
@@ -41,12 +49,6 @@ use self::{
     sources::Exchange,
     topics::FileUpdates,
     tree::{Edit, TreeHandle},
-};
-pub use self::{
-    fetch::{Content, FileInfo},
-    messages::SendOptions,
-    open::FileReader,
-    options::{GetOptions, ListOptions, OpenOptions, StoreOptions},
 };
 use crate::boxmap::BoxMap;
 use crate::{

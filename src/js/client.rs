@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use js_sys::{Function, JSON, Promise, Reflect};
 use libp2p::PeerId;
-use wasm_bindgen::{JsCast as _, JsValue, closure::Closure, prelude::wasm_bindgen};
-use web_sys::EventTarget;
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use super::{
     arguments::{Options, bad, object, text},
@@ -13,6 +12,7 @@ use super::{
     download::{RawDownload, chunk_request, tell},
     failure::{failure, promise, thrown},
     file::OpenFile,
+    life::Life,
 };
 use crate::{
     config,
@@ -23,15 +23,12 @@ use crate::{
     platform::web::idb::IdbDatabases,
 };
 
-/// Events at which the network is worth another try at once.
-const NUDGES: [&str; 2] = ["online", "pageshow"];
-
 /// Opens the peer of this origin; see `connect` in `index.d.ts`.
 #[wasm_bindgen]
 pub fn open(options: JsValue) -> Promise {
     install_panic_hook();
     let parsed = Options::new(options)
-        .and_then(|options| Ok((options.signal()?, options.config(page_origin())?)));
+        .and_then(|options| Ok((options.connect_signal()?, options.config(page_origin())?)));
     let (signal, config) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return Promise::reject(&failure(&error)),
@@ -46,7 +43,7 @@ pub fn open(options: JsValue) -> Promise {
 #[wasm_bindgen]
 pub struct Client {
     pub(super) peer: Peer,
-    nudge: Closure<dyn FnMut()>,
+    life: Life,
 }
 
 #[wasm_bindgen]
@@ -307,7 +304,7 @@ impl Client {
     }
 
     pub fn close(&self) -> Promise {
-        self.listen(false);
+        self.life.end();
         let peer = self.peer.clone();
         promise(None, async move {
             peer.close().await;
@@ -316,23 +313,8 @@ impl Client {
     }
 
     fn new(peer: Peer) -> Self {
-        let network = peer.network().clone();
-        let nudge = Closure::new(move || network.nudge());
-        let client = Self { peer, nudge };
-        client.listen(true);
-        client
-    }
-
-    fn listen(&self, on: bool) {
-        let Ok(target) = js_sys::global().dyn_into::<EventTarget>() else { return };
-        for event in NUDGES {
-            let listener = self.nudge.as_ref().unchecked_ref();
-            let _ = if on {
-                target.add_event_listener_with_callback(event, listener)
-            } else {
-                target.remove_event_listener_with_callback(event, listener)
-            };
-        }
+        let life = Life::watch(peer.network().clone());
+        Self { peer, life }
     }
 
     /// Parses arguments with `prepare`, at once; runs what it returns as a Promise, abortable.
@@ -349,12 +331,6 @@ impl Client {
             }
             Err(error) => Promise::reject(&failure(&error)),
         }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.listen(false);
     }
 }
 

@@ -108,6 +108,8 @@ export interface ConnectOptions {
   routers?: string[];
   /** Gives up; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
+  /** Called once when the client is closed, however that came about; so does the event `close`. */
+  onClose?: () => void;
 }
 
 /**
@@ -362,6 +364,90 @@ export interface ChunkEvents {
   download_chunk_failed: CustomEvent<{ file_hash: string; chunk_index: number; error: string }>;
 }
 
+/** A relay of {@link ConnectOptions.relays} and how it stands. */
+export interface RelayStatus {
+  /** As it was given to {@link connect}. */
+  relay: string;
+  /** Once it is known. */
+  peerID?: string;
+  /** By which address it is connected. */
+  address?: string;
+  /**
+   * - `connecting`: it is being reached
+   * - `connected`: it is, but others cannot reach this peer through it yet
+   * - `reserved`: others reach this peer through it
+   * - `waiting`: it could not be reached, and is tried again
+   * - `failed`: this browser cannot reach it, and does not try
+   */
+  state: 'connecting' | 'connected' | 'reserved' | 'waiting' | 'failed';
+  /** Why it is `waiting` or `failed`. */
+  reason?: string;
+  /** Milliseconds until it is tried again, while `waiting`. */
+  retryIn?: number;
+  /** Milliseconds there and back, once measured. */
+  latency?: number;
+  /** What a connection of two peers through it may carry; left out when it does not matter. */
+  limit?: { bytes?: number; seconds?: number };
+}
+
+/** A connected peer, by its best connection. */
+export interface PeerStatus {
+  peerID: string;
+  route: 'direct' | 'relayed';
+  /** The peer id of the relay in between. */
+  relay?: string;
+  /** That of the connection; to the relay, if it is relayed. */
+  transport?: 'websocket' | 'webtransport' | 'tcp';
+  address: string;
+  /** It may carry little: the relay in between limits it. */
+  limited: boolean;
+  /** Milliseconds there and back, once measured. */
+  latency?: number;
+  /** What the peer calls itself, once it has said so. */
+  agent?: string;
+  /** The protocols that it speaks; empty until it has said so. */
+  protocols: string[];
+  /** Named by {@link P2PWebAppClient.addPeers}. */
+  protected: boolean;
+}
+
+/** How everything stands at one moment; see {@link P2PWebAppClient.status}. */
+export interface Status {
+  peerID: string;
+  /** As the client's own `connected`. */
+  connected: boolean;
+  /** Whether others can open connections with this peer, behind whatever router it is: through relays, or not. */
+  reachable: 'relayed' | 'no';
+  /** Where they can. */
+  addresses: string[];
+  /** What this browser can connect with. */
+  transports: ('websocket' | 'webtransport' | 'tcp')[];
+  /** In the order in which they were given. */
+  relays: RelayStatus[];
+  /** The connected peers; the relays are not among them. */
+  peers: PeerStatus[];
+  /** Whom {@link P2PWebAppClient.addPeers} has named, connected or not. */
+  protected: string[];
+  storage: StorageInfo;
+}
+
+/**
+ * The events of connections. They tell what changes after {@link connect} has resolved, what is before that is in
+ * {@link P2PWebAppClient.status}. What comes and goes within a moment may be left out.
+ */
+export interface ConnectionEvents {
+  'peer:connect': CustomEvent<PeerStatus>;
+  'peer:disconnect': CustomEvent<{ peerID: string }>;
+  /** Others can reach this peer through the relay. */
+  'relay:up': CustomEvent<{ relay: string; peerID?: string }>;
+  /** They no longer can; it is tried again by itself. */
+  'relay:down': CustomEvent<{ relay: string; peerID?: string; reason: string }>;
+  /** Something of {@link P2PWebAppClient.status} may have changed, `connected` for example; comes after the events that say what. */
+  update: CustomEvent<null>;
+  /** The client was closed. The last event of all. */
+  close: CustomEvent<null>;
+}
+
 /** The browser's storage for this origin, in bytes. */
 export interface StorageInfo {
   /** By everything of this origin: this peer's own files, fetched ones, and what else the page stores. */
@@ -510,6 +596,34 @@ export class P2PWebAppClient extends EventTarget {
    */
   dial(address: string): Promise<string>;
 
+  /**
+   * Keeps peers connected from now on: dials them, again whenever they are gone (at least every 30 s, and at once
+   * when the network comes back), and never closes them to make room. Resolves when that is noted, not when they are
+   * connected: `peer:connect` tells that. At most 64 peers; not kept across sessions.
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * const peer = await connect({ relays: [] });
+   * peer.addEventListener('peer:connect', ({ detail }) => console.log(detail.peerID, detail.route));
+   * await peer.addPeers(['12D3KooWR7EfNv5SLtgjMRjUwR8AvNu3hP4fLrtSa9fmHHXKYWNG']);
+   * const { protected: kept, peers, storage } = await peer.status();
+   * console.assert(kept.length === 1 && peers.length === 0 && storage.used >= 0);
+   * await peer.removePeers(kept);
+   * ```
+   * @throws {PeerError} `INVALID_PEER_ID`, `BAD_ARGUMENT` (this peer's own id, for example), `TOO_LARGE`
+   */
+  addPeers(peerIDs: string[]): Promise<void>;
+
+  /**
+   * Keeps peers connected no longer. Connections stay while they are used.
+   * @throws {PeerError} `INVALID_PEER_ID`, `BAD_ARGUMENT`
+   */
+  removePeers(peerIDs: string[]): Promise<void>;
+
+  /** How everything stands now: relays, peers, storage. To follow it, listen to {@link ConnectionEvents | update}; do not poll. */
+  status(): Promise<Status>;
+
   /** How much a peer is trusted, 0 (unless set) to 10: raises it in the order in which peers are asked. Not kept across sessions. */
   setTrust(peerID: string, trust: number): void;
 
@@ -645,6 +759,11 @@ export class P2PWebAppClient extends EventTarget {
   addEventListener<K extends keyof ChunkEvents>(
     type: K,
     listener: (event: ChunkEvents[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener<K extends keyof ConnectionEvents>(
+    type: K,
+    listener: (event: ConnectionEvents[K]) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
   addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;

@@ -53,7 +53,10 @@ export async function connect(options = {}) {
   // Whatever else is given as signal is refused, with a code, by open().
   if (given.signal instanceof AbortSignal) given.signal.throwIfAborted();
   await load();
-  return new P2PWebAppClient(await settle(open(given)));
+  const client = new P2PWebAppClient(await settle(open(given)));
+  // Whatever is no function is refused by open(), too.
+  if (given.onClose) client.addEventListener('close', () => given.onClose(), { once: true });
+  return client;
 }
 
 export class P2PWebAppClient extends EventTarget {
@@ -63,6 +66,7 @@ export class P2PWebAppClient extends EventTarget {
   constructor(raw) {
     super();
     this.#raw = raw;
+    raw.watch(this.#dispatch);
   }
 
   get peerID() {
@@ -193,6 +197,18 @@ export class P2PWebAppClient extends EventTarget {
     }
     if (!entry.closed) return entry;
     entry.raw.close();
+  }
+
+  addPeers(peerIDs) {
+    return settle(this.#raw.keepPeers(peerIDs, true));
+  }
+
+  removePeers(peerIDs) {
+    return settle(this.#raw.keepPeers(peerIDs, false));
+  }
+
+  status() {
+    return settle(this.#raw.status());
   }
 
   startChunkDownload(peer, cid, fileHash, chunkIndex, options = {}) {

@@ -9,9 +9,11 @@ mod arguments;
 #[cfg(feature = "bench")]
 mod bench;
 mod client;
+mod connections;
 mod content;
 mod download;
 mod failure;
 mod file;
+mod life;
 mod messages;
 mod topics;

@@ -46,6 +46,12 @@ pub enum Command {
         reply: oneshot::Sender<Option<bool>>,
     },
     Topics(topics::Request),
+    Protect {
+        peers: Vec<PeerId>,
+        /// Or no longer.
+        protect: bool,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
+    },
     Nudge,
     Close {
         reply: oneshot::Sender<()>,

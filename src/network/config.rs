@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use libp2p::{Multiaddr, identity::Keypair};
 
-use super::{address, error::NetworkError, relay_keeper::RelayTarget};
+use super::{address, error::NetworkError, relay_keeper::RelayTarget, water_marks::Marks};
 use crate::platform::{Carrier, Dialer, time::Duration};
 
 /// How long a peer is looked for, all its addresses together.
@@ -23,8 +23,10 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Failed pings in a row after which a connection is closed. libp2p-ping keeps the first to itself.
 pub const MAX_PING_FAILURES: u32 = 2;
-/// How long a relay may take to answer a probe after a nudge.
+/// How long a relay or a protected peer may take to answer a probe after a nudge.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that are probed at once.
+pub const MAX_PROBES: usize = 64;
 /// How long a close waits for the connections to end in good order.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -99,6 +101,8 @@ pub struct NetworkConfig {
     pub agent_version: String,
     /// Where to accept connections. A browser cannot and refuses any.
     pub listen: Vec<Multiaddr>,
+    /// How many peers stay connected.
+    pub marks: Marks,
 }
 
 impl NetworkConfig {
@@ -108,6 +112,7 @@ impl NetworkConfig {
             relays: Vec::new(),
             agent_version: concat!("tabpeer/", env!("CARGO_PKG_VERSION")).to_owned(),
             listen: Vec::new(),
+            marks: Marks::default(),
         }
     }
 }

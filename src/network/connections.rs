@@ -175,6 +175,11 @@ impl Connections {
         self.peers.get(&peer)?.best().map(|connection| connection.id)
     }
 
+    /// Whether all there is with the peer are circuits that carry little.
+    pub fn is_limited(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).and_then(Peer::best).is_some_and(Connection::limited)
+    }
+
     /// A direct connection and its address.
     pub fn direct(&self, peer: PeerId) -> Option<(ConnectionId, Multiaddr)> {
         let best = self.peers.get(&peer)?.best()?;

@@ -132,6 +132,7 @@ impl EventLoop {
                 }
             }
             QueryResult::StartProviding(result) => self.on_announced(id, &result, &stats, &step),
+            QueryResult::GetClosestPeers(result) => self.on_looked_up(id, result, step.last),
             _ => {}
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     address_book::AddressBook,
+    awake::Awake,
     behaviour::Behaviour,
     command::Command,
     config::{
@@ -18,6 +19,7 @@ use super::{
     connections::Connections,
     dht::Queries,
     error::NetworkError,
+    keeping::Keeping,
     peers::Peers,
     relay_driver::RecordResult,
     relay_keeper::{RelayEvent, RelayIndex, RelayKeeper, RelayPhase},
@@ -43,6 +45,7 @@ pub struct EventLoop {
     pub(super) keeper: RelayKeeper,
     pub(super) connections: Connections,
     pub(super) wanted: Wanted,
+    pub(super) keeping: Keeping,
     pub(super) book: AddressBook,
     pub(super) queries: Queries,
     pub(super) topics: Topics,
@@ -53,6 +56,9 @@ pub struct EventLoop {
     pub(super) listeners: HashMap<ListenerId, RelayIndex>,
     pub(super) fetches: JoinSet<(RelayIndex, RecordResult)>,
     pub(super) probes: JoinSet<(ConnectionId, bool)>,
+    /// The connections that are being probed.
+    pub(super) probing: Vec<ConnectionId>,
+    awake: Awake,
     started: Instant,
     /// The relays as they stand in the configuration.
     specs: Vec<String>,
@@ -100,6 +106,7 @@ impl EventLoop {
             keeper: RelayKeeper::new(targets, seed(peer)),
             connections: Connections::default(),
             wanted: Wanted::default(),
+            keeping: Keeping::new(seed(peer), config.marks),
             book: AddressBook::new(dialer),
             queries: Queries::default(),
             topics: Topics::new(gate, shared, names),
@@ -108,6 +115,8 @@ impl EventLoop {
             listeners: HashMap::new(),
             fetches: JoinSet::new(),
             probes: JoinSet::new(),
+            probing: Vec::new(),
+            awake: Awake::default(),
             started: Instant::now(),
             specs: config.relays.iter().map(ToString::to_string).collect(),
             status,
@@ -139,8 +148,8 @@ impl EventLoop {
                     }
                 }
                 Some(result) = self.probes.join_next(), if !self.probes.is_empty() => {
-                    if let Ok((connection, false)) = result {
-                        self.swarm.close_connection(connection);
+                    if let Ok((connection, lives)) = result {
+                        self.probed(connection, lives);
                     }
                 }
                 () = async { match timer { Some(sleep) => sleep.await, None => pending().await } } => {
@@ -170,10 +179,13 @@ impl EventLoop {
                 let _ = reply.send(self.connections.supports(peer, &protocol));
             }
             Command::Topics(request) => self.on_topics(request),
-            Command::Nudge => {
-                let actions = self.keeper.nudge(self.now());
-                self.perform(actions);
+            Command::Protect { peers, protect, reply } => {
+                let outcome = self.protect(&peers, protect);
+                // Whoever is told that it is noted finds it in the status.
+                self.publish();
+                let _ = reply.send(outcome);
             }
+            Command::Nudge => self.nudge(),
             // Handled where the loop can be left.
             Command::Close { .. } => {}
         }
@@ -181,10 +193,14 @@ impl EventLoop {
 
     /// What is due now.
     fn tick(&mut self) {
+        if self.awake.slept(platform::unix_time()) {
+            self.nudge();
+        }
         let actions = self.keeper.tick(self.now());
         if !actions.is_empty() {
             self.perform(actions);
         }
+        self.keep_peers();
         self.tick_topics();
         if !self.queries.is_empty() {
             self.end_abandoned_queries();
@@ -205,7 +221,8 @@ impl EventLoop {
     /// The timer stays as it is while what it waits for is the same: setting one costs a call into
     /// the browser.
     fn set_timer(&mut self) {
-        let keeper = self.keeper.next_wake().map(|at| self.started + at);
+        let wakes = self.keeper.next_wake().into_iter().chain(self.keeping.next_wake());
+        let wakes = wakes.map(|at| self.started + at);
         let running = self.timer.as_ref().map(|(at, _)| *at);
         let sweep = (!self.wanted.is_empty() || !self.queries.is_empty()).then(|| {
             let latest = Instant::now() + SWEEP_INTERVAL;
@@ -217,7 +234,7 @@ impl EventLoop {
             Some(at) if topics.is_some_and(|t| t <= at + SLACK && at <= t + SLACK) => Some(at),
             _ => topics,
         };
-        let due = keeper.into_iter().chain(sweep).chain(topics).min();
+        let due = wakes.chain(sweep).chain(topics).min();
         if due != running {
             self.timer = due.map(|at| (at, Box::pin(time::sleep_until(at))));
         }
@@ -272,6 +289,7 @@ impl EventLoop {
             relays: self.specs.iter().enumerate().filter_map(relay).collect(),
             connected_peers: self.connections.count(),
             listen_addresses,
+            protected: self.keeping.peers().collect(),
             closed: false,
         }
     }
@@ -280,6 +298,7 @@ impl EventLoop {
         // Dropping what waits answers it: the handle reads a dropped reply as closed.
         self.commands.close();
         self.wanted = Wanted::default();
+        self.keeping.clear();
         self.queries = Queries::default();
         self.topics.close();
         self.dials.clear();

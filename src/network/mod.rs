@@ -8,6 +8,7 @@
 
 pub mod address;
 mod address_book;
+pub mod awake;
 mod behaviour;
 mod command;
 pub mod config;
@@ -17,6 +18,8 @@ mod dialing;
 pub mod error;
 mod event_loop;
 pub mod gossip;
+mod keeping;
+pub mod peer_keeper;
 pub mod peers;
 pub mod pong;
 mod relay_driver;
@@ -27,6 +30,7 @@ pub mod streams;
 mod swarm_events;
 mod topics;
 mod wanted;
+pub mod water_marks;
 
 use std::sync::Arc;
 
@@ -174,8 +178,16 @@ impl Network {
         self.0.topics.clone()
     }
 
-    /// The platform says that the network may have come back: relays that wait are dialled now and
-    /// those that are connected are probed. Never blocks; a nudge more or less is no matter.
+    /// Protects peers, so that they are dialled now and whenever they are gone, and never closed to make
+    /// room; or no longer, then connections stay while they are of use. Resolves when that is noted. All
+    /// of them, or none if they are more than [`peer_keeper::MAX_KEPT_PEERS`] together with those before.
+    pub async fn protect(&self, peers: Vec<PeerId>, protect: bool) -> Result<(), NetworkError> {
+        self.call(|reply| Command::Protect { peers, protect, reply }).await?
+    }
+
+    /// The platform says that the network may have come back, or gone: relays and protected peers that
+    /// wait are dialled now and those that are connected are probed. Never blocks; a nudge more or less
+    /// is no matter.
     pub fn nudge(&self) {
         let _ = self.0.commands.try_send(Command::Nudge);
     }

@@ -49,6 +49,11 @@ impl PeersWatch {
         self.0.borrow().clone()
     }
 
+    /// The current state, which counts as seen.
+    pub fn look(&mut self) -> Arc<Peers> {
+        self.0.borrow_and_update().clone()
+    }
+
     /// Resolves with the next state that was not seen yet; `None` after the network was closed.
     pub async fn changed(&mut self) -> Option<Arc<Peers>> {
         self.0.changed().await.ok()?;

@@ -5,13 +5,16 @@ use std::collections::VecDeque;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
-    swarm::dial_opts::{DialOpts, PeerCondition},
+    swarm::{
+        ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use tokio::sync::oneshot;
 
 use super::{
     address,
-    config::PROBE_TIMEOUT,
+    config::{MAX_PROBES, PROBE_TIMEOUT},
     error::NetworkError,
     event_loop::{EventLoop, Purpose},
     relay_keeper::{RelayAction, RelayEvent, RelayIndex},
@@ -19,7 +22,7 @@ use super::{
     streams::Stream,
 };
 use crate::platform::{
-    self, Dialer,
+    self, BoxFuture, Dialer,
     time::{self, Duration},
 };
 
@@ -99,22 +102,49 @@ impl EventLoop {
         None
     }
 
-    fn probe(&mut self, peer: PeerId) {
-        let Some((connection, _)) = self.connections.direct(peer) else { return };
+    /// Finds out whether the connection that is used with the peer still lives.
+    pub(super) fn probe(&mut self, peer: PeerId) {
+        let Some(connection) = self.connections.best(peer) else { return };
+        if self.probing.contains(&connection) || self.probing.len() >= MAX_PROBES {
+            return;
+        }
+        self.probing.push(connection);
         let (reply, answer) = oneshot::channel();
         self.swarm.behaviour_mut().streams.open(peer, connection, PING_PROTOCOL, reply);
-        self.probes.spawn(async move {
-            let lives = match time::timeout(PROBE_TIMEOUT, answer).await {
-                Ok(Ok(Ok(stream))) => {
-                    matches!(time::timeout(PROBE_TIMEOUT, echo(stream)).await, Ok(Ok(())))
-                }
+        let answers = Box::pin(async move {
+            match answer.await {
+                Ok(Ok(stream)) => echo(stream).await.is_ok(),
                 // It answers, if only to say that it does not speak ping.
-                Ok(Ok(Err(NetworkError::UnsupportedProtocol { .. }))) => true,
+                Ok(Err(NetworkError::UnsupportedProtocol { .. })) => true,
                 _ => false,
-            };
-            (connection, lives)
+            }
         });
+        let probe = in_time(answers, platform::unix_time);
+        self.probes.spawn(async move { (connection, probe.await) });
     }
+
+    pub(super) fn probed(&mut self, connection: ConnectionId, lives: bool) {
+        self.probing.retain(|probed| *probed != connection);
+        if !lives {
+            tracing::debug!(%connection, "closing a connection that does not answer a probe");
+            self.swarm.close_connection(connection);
+        }
+    }
+}
+
+/// Whether a probe is answered within [`PROBE_TIMEOUT`]. If the timer came so late that the page must
+/// have been stopped meanwhile, the answer may stand right behind it and is given as long again.
+async fn in_time(mut answers: BoxFuture<bool>, time_of_day: fn() -> Duration) -> bool {
+    for _ in 0..2 {
+        let asked = time_of_day();
+        if let Ok(lives) = time::timeout(PROBE_TIMEOUT, &mut answers).await {
+            return lives;
+        }
+        if time_of_day().saturating_sub(asked) < 2 * PROBE_TIMEOUT {
+            return false;
+        }
+    }
+    false
 }
 
 async fn fetch_record(url: String, dialer: Dialer) -> RecordResult {
@@ -133,4 +163,28 @@ async fn echo(mut stream: Stream) -> std::io::Result<()> {
     stream.flush().await?;
     stream.read_exact(&mut bytes).await?;
     stream.close().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Answers a while after the time-out.
+    fn late() -> BoxFuture<bool> {
+        Box::pin(async {
+            time::sleep(PROBE_TIMEOUT + Duration::from_secs(1)).await;
+            true
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_was_slept_through_is_given_as_long_again() {
+        static HOUR: AtomicU64 = AtomicU64::new(0);
+        let asleep = || Duration::from_secs(3600 * HOUR.fetch_add(1, Ordering::Relaxed));
+        assert!(in_time(late(), asleep).await);
+        assert!(!in_time(Box::pin(std::future::pending()), asleep).await, "not for ever");
+        assert!(!in_time(late(), || Duration::ZERO).await);
+    }
 }

@@ -22,6 +22,8 @@ pub const STABLE_AFTER: Duration = Duration::from_secs(10);
 pub const HEAD_START: Duration = Duration::from_millis(700);
 /// An attempt that has not come to a reservation after this long has failed.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A nudge begins an attempt anew that is older than this: what it dials may go where the network was.
+pub const STALE_AFTER: Duration = Duration::from_secs(3);
 /// The most addresses of one relay that are tried in an attempt.
 pub const MAX_ADDRESSES: usize = 8;
 
@@ -127,7 +129,7 @@ pub struct RelayKeeper {
 impl RelayKeeper {
     pub fn new(targets: Vec<RelayTarget>, seed: u64) -> Self {
         let relays = targets.into_iter().map(Relay::new).collect();
-        Self { relays, random: SplitMix(seed) }
+        Self { relays, random: SplitMix::new(seed) }
     }
 
     pub fn len(&self) -> usize {
@@ -192,6 +194,11 @@ impl RelayKeeper {
                 Phase::Reserved { peer, .. } => {
                     actions.push(RelayAction::Probe { relay: index, peer: *peer });
                 }
+                Phase::Resolving { deadline } | Phase::Dialing { deadline, .. }
+                    if *deadline + STALE_AFTER <= now + ATTEMPT_TIMEOUT =>
+                {
+                    relay.begin(index, now, &mut self.random, &mut actions);
+                }
                 _ => {}
             }
         }
@@ -244,11 +251,15 @@ impl RelayKeeper {
 
 /// The generator splitmix64: enough for jitter, and the same for the same seed.
 #[derive(Debug)]
-struct SplitMix(u64);
+pub(super) struct SplitMix(u64);
 
 impl SplitMix {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// In [0, 1).
-    fn fraction(&mut self) -> f64 {
+    pub(super) fn fraction(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

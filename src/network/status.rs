@@ -3,8 +3,11 @@
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::watch;
 
-use super::config::LONG_CIRCUIT;
-use crate::platform::time::{Duration, Instant};
+use super::{address, config::LONG_CIRCUIT};
+use crate::platform::{
+    Carrier,
+    time::{Duration, Instant},
+};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
@@ -14,6 +17,8 @@ pub struct Status {
     pub connected_peers: usize,
     /// Where others reach this peer: circuits, and natively the addresses listened on.
     pub listen_addresses: Vec<Multiaddr>,
+    /// The peers that are kept connected, whether or not they are at the moment.
+    pub protected: Vec<PeerId>,
     pub closed: bool,
 }
 
@@ -138,6 +143,11 @@ impl StatusWatch {
         self.0.borrow().clone()
     }
 
+    /// The current one, which counts as seen.
+    pub fn look(&mut self) -> Status {
+        self.0.borrow_and_update().clone()
+    }
+
     /// Resolves with the next status that was not seen yet; `None` after the network was closed.
     pub async fn changed(&mut self) -> Option<Status> {
         self.0.changed().await.ok()?;
@@ -169,6 +179,21 @@ pub struct PeerInfo {
     pub agent: Option<String>,
     /// Of the last ping.
     pub latency: Option<Duration>,
+}
+
+impl PeerInfo {
+    /// The best connection goes through a relay.
+    pub fn is_circuit(&self) -> bool {
+        address::split_circuit(&self.address).is_some()
+    }
+
+    /// The transport of the best connection; of a circuit, that to its relay.
+    pub fn carrier(&self) -> Option<Carrier> {
+        match address::split_circuit(&self.address) {
+            Some((relay, _)) => Carrier::of(&relay),
+            None => Carrier::of(&self.address),
+        }
+    }
 }
 
 #[cfg(test)]

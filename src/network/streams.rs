@@ -37,11 +37,14 @@ pub struct Stream {
     stream: libp2p::Stream,
     /// What an inbound stream takes of its peer's allowance, until it is dropped.
     _permit: Option<Permit>,
+    /// Says that the connection is in use.
+    using: Option<Permit>,
 }
 
 impl Stream {
-    /// Lets the connection be closed as idle although this stream is open.
+    /// Lets the connection be closed as idle, or to make room, although this stream is open.
     pub fn ignore_for_keep_alive(&mut self) {
+        self.using = None;
         self.stream.ignore_for_keep_alive();
     }
 }

@@ -30,6 +30,7 @@ impl EventLoop {
                 self.connections.closed(peer_id, connection_id);
                 if num_established == 0 {
                     self.on_topics_disconnected(peer_id);
+                    self.keeping.disconnected(peer_id, self.now());
                 }
                 if num_established == 0
                     && let Some(relay) = self.keeper.index_of(peer_id)
@@ -46,6 +47,8 @@ impl EventLoop {
                 tracing::debug!(%address, "listening");
                 if let Some(relay) = self.listeners.get(&listener_id).copied() {
                     self.relay_event(relay, RelayEvent::Reserved);
+                    // Protected peers may be at the same relay.
+                    self.keeping.way_opened(self.now());
                 }
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
@@ -68,6 +71,7 @@ impl EventLoop {
         endpoint: &ConnectedPoint,
     ) {
         self.connections.established(peer, connection, endpoint);
+        self.keeping.connected(peer, self.now());
         if let ConnectedPoint::Dialer { address, .. } = endpoint {
             self.book.add(peer, address.clone());
         }

@@ -74,6 +74,20 @@ impl Carrier {
     }
 }
 
+impl Carrier {
+    /// From the slowest to set up to the fastest; the secure form of one has its name.
+    const ALL: [Self; 4] = [Self::Tcp, Self::WebSocket, Self::SecureWebSocket, Self::WebTransport];
+
+    /// The transport's name for an app.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WebTransport => "webtransport",
+            Self::SecureWebSocket | Self::WebSocket => "websocket",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
 /// Who dials. Decides which transports there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialer {
@@ -89,6 +103,21 @@ pub enum Dialer {
 }
 
 impl Dialer {
+    /// The transports that there are here.
+    pub fn transports(self) -> Vec<&'static str> {
+        let here = |carrier: &Carrier| match self {
+            Self::Native => *carrier != Carrier::WebTransport,
+            Self::Browser { webtransport, .. } => match carrier {
+                Carrier::Tcp => false,
+                Carrier::WebTransport => webtransport,
+                _ => true,
+            },
+        };
+        let mut names: Vec<_> = Carrier::ALL.iter().filter(|c| here(c)).map(|c| c.name()).collect();
+        names.dedup();
+        names
+    }
+
     /// How soon to try a direct address, lowest first; `None`: it cannot be dialled from here.
     pub fn rank_direct(self, address: &Multiaddr) -> Option<u8> {
         let carrier = Carrier::of(address)?;
@@ -128,6 +157,14 @@ mod tests {
 
     fn address(text: &str) -> Multiaddr {
         text.replace("ID", ID).parse().expect("a valid address in the test")
+    }
+
+    #[test]
+    fn transports_are_named_once() {
+        let browser = |webtransport| Dialer::Browser { https: true, webtransport }.transports();
+        assert_eq!(browser(true), ["websocket", "webtransport"]);
+        assert_eq!(browser(false), ["websocket"]);
+        assert_eq!(Dialer::Native.transports(), ["tcp", "websocket"]);
     }
 
     #[test]

@@ -56,6 +56,13 @@ export class Relay {
     await this.#end('SIGKILL');
   }
 
+  /** Stops the process where it is: its connections stand, and nothing answers. Returns what lets it go on. */
+  pause() {
+    const child = this.#child;
+    child.kill('SIGSTOP');
+    return () => child.kill('SIGCONT');
+  }
+
   /** Starts it again with the same key, on the same ports. */
   async restart() {
     const port = (transport) => Number(/\/(?:tcp|udp)\/(\d+)/.exec(this.address(transport))?.[1]);

@@ -1,7 +1,10 @@
 //! Two networks and a relay on this machine, for real: TCP, WebSocket, circuits.
 #![cfg(not(target_family = "wasm"))]
 
+mod idle;
+mod keeping;
 mod relay;
+mod search;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity::Keypair, multiaddr::Protocol};

@@ -10,6 +10,7 @@ import {
   type PeerErrorCode,
   type SendOptions,
   type SourceKind,
+  type Status,
   type Strategy,
 } from 'tabpeer';
 
@@ -56,6 +57,7 @@ export async function api(abort: AbortSignal) {
 
   await exchange(peer, stored.fileCid, abort);
   await messages(peer, abort);
+  await connections(peer);
 
   const { used, quota } = await peer.storage();
   same<typeof used, number>(true);
@@ -83,6 +85,35 @@ async function messages(peer: P2PWebAppClient, signal: AbortSignal) {
   await peer.send('12D3Koo…', 'chat/1');
   // @ts-expect-error: a message has no progress
   await peer.send('12D3Koo…', 'chat/1', 'text', { onProgress() {} });
+}
+
+async function connections(peer: P2PWebAppClient) {
+  await connect({ onClose: () => {} });
+  // @ts-expect-error: onClose is a function
+  await connect({ onClose: true });
+  same<void, Awaited<ReturnType<typeof peer.addPeers>>>(true);
+  await peer.removePeers([peer.peerID]);
+  // @ts-expect-error: a list, even of one
+  await peer.addPeers(peer.peerID);
+  const status: Status = await peer.status();
+  for (const { state, reason, retryIn, latency, limit } of status.relays) {
+    if (state === 'waiting') same<[typeof reason, typeof retryIn], [string | undefined, number | undefined]>(true);
+    same<[typeof latency, typeof limit], [number | undefined, { bytes?: number; seconds?: number } | undefined]>(true);
+  }
+  status.peers.filter(({ route, transport }) => route === 'direct' && transport === 'webtransport').map(({ relay }) => relay?.length);
+  // @ts-expect-error: no such route
+  status.peers.find(({ route }) => route === 'carrier pigeon');
+  same<typeof status.storage.quota, number | undefined>(true);
+
+  peer.addEventListener('peer:connect', ({ detail }) => detail.address.length);
+  peer.addEventListener('peer:disconnect', ({ detail }) => {
+    detail satisfies { peerID: string };
+    // @ts-expect-error: who is gone has no route
+    detail.route;
+  });
+  peer.addEventListener('relay:down', ({ detail }) => [detail.relay, detail.reason], { once: true });
+  peer.addEventListener('update', () => peer.connected);
+  peer.addEventListener('close', ({ detail }) => same<typeof detail, null>(true));
 }
 
 async function exchange(peer: P2PWebAppClient, cid: string, signal: AbortSignal) {

@@ -1,11 +1,8 @@
-// Owns the peer of this tab: opens it, watches whether it is connected, tells the views.
+// Owns the peer of this tab: opens it, hears whether it is connected, tells the views.
 //
 // The package reconnects by itself; this module only makes its state visible.
 
 import { connect } from 'tabpeer';
-
-/** How often `connected` is looked at, in milliseconds. */
-const WATCH = 1000;
 
 /** Emits `state` whenever `state` changed, `tree` whenever the tree of files did, `kept` when something was fetched. */
 class PagePeer extends EventTarget {
@@ -23,10 +20,9 @@ class PagePeer extends EventTarget {
       this.#enter('failed');
       throw error;
     }
-    this.#watch();
-    setInterval(() => this.#watch(), WATCH);
-    for (const event of ['online', 'offline']) addEventListener(event, () => this.#watch());
-    document.addEventListener('visibilitychange', () => this.#watch());
+    const look = () => this.#enter(this.client.connected ? 'online' : 'offline');
+    this.client.addEventListener('update', look);
+    look();
     addEventListener('pagehide', (event) => {
       if (!event.persisted) this.client.close();
     });
@@ -62,10 +58,6 @@ class PagePeer extends EventTarget {
     const removed = await this.client.removeFile(path);
     this.#treeChanged();
     return removed;
-  }
-
-  #watch() {
-    this.#enter(this.client.connected ? 'online' : 'offline');
   }
 
   #enter(state) {

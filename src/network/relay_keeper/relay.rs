@@ -166,7 +166,7 @@ impl Relay {
         self.fail(format!("it is {peer}, which is connected as another relay"), now, random);
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         index: RelayIndex,
         now: Duration,

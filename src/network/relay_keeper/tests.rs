@@ -220,6 +220,22 @@ fn a_nudge_ends_the_waiting_and_probes_what_stands() {
 }
 
 #[test]
+fn a_nudge_begins_an_old_attempt_anew() {
+    let peer = PeerId::random();
+    let mut keeper = keeper(by_address(Some(peer)));
+    keeper.tick(Duration::ZERO);
+    assert_eq!(keeper.nudge(STALE_AFTER - at(0.1)), [], "it may get there yet");
+    let again = RelayAction::Dial { relay: R, attempt: 2, peer: Some(peer), address: address(1) };
+    assert_eq!(keeper.nudge(STALE_AFTER), [again]);
+    assert_eq!(keeper.nudge(STALE_AFTER), []);
+    // The old dial's end is no matter, unless it gets through.
+    keeper.handle(R, failed(1), STALE_AFTER);
+    assert_eq!(keeper.phase(R), Some(RelayPhase::Connecting));
+    let actions = keeper.handle(R, connected(peer, 1, 1), STALE_AFTER);
+    assert!(matches!(actions.as_slice(), [RelayAction::Listen { .. }]));
+}
+
+#[test]
 fn what_cannot_be_reached_from_here_is_not_tried() {
     let mut keeper = keeper(RelayTarget::Unusable { reason: "tcp in a browser".into() });
     assert_eq!(keeper.next_wake(), None);

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    sync::atomic::Ordering,
     task::{Context, Poll, Waker},
 };
 
@@ -18,9 +19,9 @@ use libp2p::{
 use super::{
     IncomingStreams, OpenReply,
     handler::{Handler, In, Request},
-    registry::{Allowance, Registry},
+    registry::{Registry, Shared},
 };
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::network::error::NetworkError;
 
 /// Opens and accepts streams. Which connection to take is the caller's business.
@@ -28,13 +29,15 @@ use crate::network::error::NetworkError;
 pub struct Behaviour {
     registry: Registry,
     peers: BoxMap<PeerId, Connections>,
+    /// Whose connections stay although nothing uses them; the caller bounds it.
+    kept: BoxSet<PeerId>,
     queue: VecDeque<ToSwarm<Infallible, In>>,
     waker: Option<Waker>,
 }
 
 #[derive(Debug, Default)]
 struct Connections {
-    allowance: Allowance,
+    shared: Shared,
     ids: Vec<ConnectionId>,
 }
 
@@ -48,7 +51,31 @@ impl Behaviour {
         protocol: StreamProtocol,
         reply: OpenReply,
     ) {
-        self.notify(peer, connection, In::Open(Request { protocol, reply }));
+        // If it has just gone, there is no handler, and this is dropped.
+        let shared = self.peers.get(&peer).map(|known| known.shared.clone()).unwrap_or_default();
+        let using = shared.using.count();
+        self.notify(peer, connection, In::Open(Request { protocol, reply, using }));
+    }
+
+    /// Whether a stream is open with the peer, or being opened, other than those of which it was said
+    /// that they are no reason to stay connected.
+    pub fn in_use(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|known| known.shared.using.in_use())
+    }
+
+    /// Keeps the peer's connections, those that it has and those to come, although no stream is open,
+    /// or no longer.
+    pub fn keep(&mut self, peer: PeerId, keep: bool) {
+        if keep {
+            self.kept.insert(peer);
+        } else {
+            self.kept.remove(&peer);
+        }
+        let Some(known) = self.peers.get(&peer) else { return };
+        known.shared.kept.store(keep, Ordering::Relaxed);
+        for connection in known.ids.clone() {
+            self.notify(peer, connection, In::Changed);
+        }
     }
 
     /// Accepts the streams that others open for `protocol` from now on.
@@ -60,7 +87,7 @@ impl Behaviour {
             .flat_map(|(peer, connections)| connections.ids.iter().map(|id| (*peer, *id)))
             .collect();
         for (peer, connection) in connections {
-            self.notify(peer, connection, In::Accepting);
+            self.notify(peer, connection, In::Changed);
         }
         Ok(incoming)
     }
@@ -74,8 +101,9 @@ impl Behaviour {
     }
 
     fn handler(&mut self, peer: PeerId) -> Handler {
-        let allowance = self.peers.entry(peer).or_default().allowance.clone();
-        Handler::new(peer, self.registry.clone(), allowance)
+        let known = self.peers.entry(peer).or_default();
+        known.shared.kept.store(self.kept.contains(&peer), Ordering::Relaxed);
+        Handler::new(peer, self.registry.clone(), known.shared.clone())
     }
 
     fn forget_if_unconnected(&mut self, peer: PeerId) {

@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
+    sync::atomic::Ordering,
     task::{Context, Poll, Waker},
 };
 
@@ -21,7 +22,7 @@ use libp2p::{
 
 use super::{
     OpenReply, Stream,
-    registry::{Allowance, Registry},
+    registry::{Permit, Registry, Shared},
 };
 use crate::network::{
     config::{MAX_OPENING_STREAMS, STREAM_TIMEOUT},
@@ -31,7 +32,7 @@ use crate::network::{
 pub struct Handler {
     peer: PeerId,
     registry: Registry,
-    allowance: Allowance,
+    shared: Shared,
     requested: VecDeque<Request>,
     /// Handed to the swarm, not answered yet.
     negotiating: usize,
@@ -42,20 +43,22 @@ pub struct Handler {
 #[derive(Debug)]
 pub enum In {
     Open(Request),
-    /// The set of accepted protocols changed: be polled, so that the swarm sees it.
-    Accepting,
+    /// Something that connections share has changed (the accepted protocols, whether the peer is
+    /// kept): be polled, so that the swarm sees it.
+    Changed,
 }
 
 /// A stream that somebody waits for.
 pub struct Request {
     pub(super) protocol: StreamProtocol,
     pub(super) reply: OpenReply,
+    pub(super) using: Permit,
 }
 
 impl Handler {
-    pub(super) fn new(peer: PeerId, registry: Registry, allowance: Allowance) -> Self {
+    pub(super) fn new(peer: PeerId, registry: Registry, shared: Shared) -> Self {
         let requested = VecDeque::new();
-        Self { peer, registry, allowance, requested, negotiating: 0, waker: None }
+        Self { peer, registry, shared, requested, negotiating: 0, waker: None }
     }
 
     fn answer(&self, request: Request, error: StreamUpgradeError<Infallible>) {
@@ -90,6 +93,10 @@ impl ConnectionHandler for Handler {
             .with_timeout(STREAM_TIMEOUT)
     }
 
+    fn connection_keep_alive(&self) -> bool {
+        self.shared.kept.load(Ordering::Relaxed)
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -118,7 +125,7 @@ impl ConnectionHandler for Handler {
                 let _ = request.reply.send(Err(error));
             }
             In::Open(request) => self.requested.push_back(request),
-            In::Accepting => {}
+            In::Changed => {}
         }
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -130,13 +137,17 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, protocol),
                 ..
-            }) => self.registry.deliver(self.peer, &protocol, stream, &self.allowance),
+            }) => self.registry.deliver(self.peer, &protocol, stream, &self.shared),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (stream, _),
                 info: request,
             }) => {
                 self.negotiating = self.negotiating.saturating_sub(1);
-                let _ = request.reply.send(Ok(Stream { stream, _permit: None }));
+                let _ = request.reply.send(Ok(Stream {
+                    stream,
+                    _permit: None,
+                    using: Some(request.using),
+                }));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: request, error }) => {
                 self.negotiating = self.negotiating.saturating_sub(1);

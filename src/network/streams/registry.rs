@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -27,7 +27,18 @@ struct Accepted {
     refused: Arc<AtomicU64>,
 }
 
-/// How many streams a peer has open with us.
+/// What all connections with one peer share.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shared {
+    /// Streams that the peer opened.
+    pub(super) allowance: Allowance,
+    /// Streams for whose sake the connections stay.
+    pub(super) using: Allowance,
+    /// The connections stay although nothing uses them.
+    pub(super) kept: Arc<AtomicBool>,
+}
+
+/// How many streams of a kind there are with a peer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Allowance(Arc<AtomicUsize>);
 
@@ -64,16 +75,16 @@ impl Registry {
         peer: PeerId,
         protocol: &StreamProtocol,
         stream: libp2p::Stream,
-        allowance: &Allowance,
+        shared: &Shared,
     ) {
         let accepted = self.lock();
         let Some(entry) = accepted.get(protocol) else { return };
-        let Some(permit) = allowance.take() else {
+        let Some(permit) = shared.allowance.take() else {
             entry.refused.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%peer, %protocol, "refused a stream: the peer has too many open");
             return;
         };
-        let stream = Stream { stream, _permit: Some(permit) };
+        let stream = Stream { stream, _permit: Some(permit), using: Some(shared.using.count()) };
         if entry.queue.try_send((peer, stream)).is_err() {
             entry.refused.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%peer, %protocol, "refused a stream: too many wait");
@@ -86,6 +97,16 @@ impl Registry {
 }
 
 impl Allowance {
+    /// One more, which is not bounded here.
+    pub(super) fn count(&self) -> Permit {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Permit(self.0.clone())
+    }
+
+    pub(super) fn in_use(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
     fn take(&self) -> Option<Permit> {
         let below = |open| (open < MAX_INBOUND_STREAMS_PER_PEER).then_some(open + 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).ok()?;
@@ -134,5 +155,11 @@ mod tests {
         assert!(allowance.take().is_none());
         held.pop();
         assert!(allowance.take().is_some());
+        drop(held);
+        assert!(!allowance.in_use());
+        let own = allowance.count();
+        assert!(allowance.in_use());
+        drop(own);
+        assert!(!allowance.in_use());
     }
 }
