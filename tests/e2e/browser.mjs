@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { accessSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
 /** QUIC stays on: WebTransport needs it. */
@@ -245,9 +246,13 @@ export class PeerPage {
     });
   }
 
-  /** Waits until `condition(peer)` holds in the page. */
-  until(condition, argument, timeout = 60_000) {
-    const wrapped = `(async () => (${condition})(globalThis.peer, ${JSON.stringify(argument) ?? 'undefined'}))()`;
-    return this.page.waitForFunction(wrapped, undefined, { timeout, polling: 100 });
+  /**
+   * Waits until `condition(peer, argument)` holds in the page. Asked from here: Playwright's own waiting takes the
+   * promise of an async condition for a yes.
+   */
+  async until(condition, argument, timeout = 60_000) {
+    for (const started = Date.now(); !(await this.attempt(condition, argument)); await sleep(50)) {
+      if (Date.now() - started > timeout) throw new Error(`after ${timeout} ms it does not hold: ${condition}`);
+    }
   }
 }
