@@ -4,7 +4,6 @@
 import assert from 'node:assert/strict';
 import { accessSync } from 'node:fs';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
 /** QUIC stays on: WebTransport needs it. */
