@@ -25,7 +25,7 @@ use tabpeer::{
         routing::records,
         webapp::{ContentDecoder, FileListDecoder, Rebuild, RequestDecoder},
     },
-    messaging::direct::frame as direct,
+    messaging::{direct::frame as direct, topics::exchange},
     network::relay_record::RelayRecord,
     platform::Dialer,
 };
@@ -46,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("directory", directory),
     ("file", file),
     ("gateway_url", gateway_url),
+    ("peer_exchange", peer_exchange),
     ("relay_record", relay_record),
     ("routing_records", routing_records),
     ("tree_path", tree_path),
@@ -243,6 +244,16 @@ pub fn file(data: &[u8]) -> bool {
             ReadStep::Wait => return reader.wants(64).len() <= 64,
         }
     }
+}
+
+pub fn peer_exchange(data: &[u8]) -> bool {
+    let Ok(message) = exchange::Message::decode(data.to_vec()) else { return false };
+    assert!(message.peers.len() <= exchange::MAX_NAMED);
+    let encoded = message.encode();
+    let len = exchange::frame(&encoded).expect("a length").expect("whole");
+    let body = encoded[encoded.len() - len..].to_vec();
+    assert_eq!(exchange::Message::decode(body), Ok(message));
+    true
 }
 
 pub fn relay_record(data: &[u8]) -> bool {

@@ -66,6 +66,15 @@
 //! What changes is told by watches, which hold the latest state and no more; `Peer::changes` makes
 //! events of them.
 //!
+//! # How peers find each other
+//!
+//! A relay names its clients to each other. Who is elsewhere is found through the DHT: this peer is a
+//! client of it, [`network::dht::bootstrap`] says when it can be asked, and what is asked before waits.
+//! Each topic that is subscribed to is advertised there, and this peer itself, so that others learn where
+//! it is; the pure [`network::topic_keeper`] says when, and when to look for others. And peers on a topic
+//! who know others at another relay tell them of each other ([`messaging::topics::introductions`]). Who is
+//! named by such words is dialled, few at a time and not again soon; nothing else is believed of them.
+//!
 //! # Invariants
 //!
 //! * A [`content::block::Block`] matches its CID: there is no other way to make one.

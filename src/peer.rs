@@ -40,7 +40,7 @@ pub use self::{
     fetch::{Content, FileInfo},
     messages::SendOptions,
     open::FileReader,
-    options::{GetOptions, ListOptions, OpenOptions, StoreOptions},
+    options::{FindOptions, GetOptions, ListOptions, OpenOptions, StoreOptions},
 };
 use self::{
     download::Downloads,

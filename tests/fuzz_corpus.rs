@@ -77,7 +77,10 @@ mod seeds {
                 Request as FileRequest, encode_failure,
             },
         },
-        messaging::direct::{Value as Said, frame::Frame},
+        messaging::{
+            direct::{Value as Said, frame::Frame},
+            topics::exchange,
+        },
         network::relay_record,
     };
 
@@ -121,6 +124,7 @@ mod seeds {
             ("direct_frames", direct()),
             ("directory", nodes.iter().map(path).collect()),
             ("file", nodes.iter().map(path).collect()),
+            ("peer_exchange", vec![exchange(0), exchange(3)]),
             ("relay_record", vec![record()]),
             ("tree_path", vec![b"photos/2026/cat.jpg".to_vec(), "ünï".into(), b"a/../b".to_vec()]),
             ("unixfs", nodes.iter().map(unixfs).collect()),
@@ -145,6 +149,18 @@ mod seeds {
         said.swarm_addresses = vec!["/ip4/127.0.0.1/tcp/4001".parse().expect("valid")];
         (said.bandwidth_limit, said.sequence) = (Some(1000), 3);
         said.encode()
+    }
+
+    fn exchange(peers: u8) -> Vec<u8> {
+        let named = |n: u8| {
+            let key = Keypair::ed25519_from_bytes([n; 32]).expect("32 bytes");
+            let address = format!("/ip4/127.0.0.1/tcp/{n}/ws/p2p-circuit").parse().expect("valid");
+            exchange::Named { peer: key.public().to_peer_id(), addresses: vec![address; n.into()] }
+        };
+        let peers = (0..peers).map(named).collect();
+        let mut message = exchange::Message { topic: "room/lobby".into(), peers }.encode();
+        let len = exchange::frame(&message).expect("a length").expect("whole");
+        message.split_off(message.len() - len)
     }
 
     fn direct() -> Vec<Vec<u8>> {

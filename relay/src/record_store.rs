@@ -94,11 +94,15 @@ impl RecordStore for BoundedStore {
         record.addresses.truncate(MAX_ADDRESSES_PER_PROVIDER);
         self.forget_expired(Instant::now());
         self.remove_provider(&record.key.clone(), &record.provider);
+        // The newest take the place of the oldest: tabs come and go, and a day is long.
+        if let Some(kept) = self.providers.get(&record.key)
+            && kept.len() >= MAX_PROVIDERS_PER_KEY
+            && let Some(oldest) = kept.first().map(|kept| kept.provider)
+        {
+            self.remove_provider(&record.key.clone(), &oldest);
+        }
         if self.places.len() >= self.max_providers {
             return Err(Error::MaxProvidedKeys);
-        }
-        if self.providers.get(&record.key).is_some_and(|kept| kept.len() >= MAX_PROVIDERS_PER_KEY) {
-            return Ok(());
         }
         self.counter += 1;
         let place = (record.expires, self.counter);
@@ -172,11 +176,12 @@ mod tests {
     #[test]
     fn one_key_and_one_provider_are_bounded() {
         let mut store = BoundedStore::new(0, 1000);
-        for _ in 0..100 {
-            store.add_provider(record(1, PeerId::random(), LONG)).unwrap();
+        let newest: Vec<PeerId> = (0..MAX_PROVIDERS_PER_KEY).map(|_| PeerId::random()).collect();
+        for peer in (0..100).map(|_| PeerId::random()).chain(newest.clone()) {
+            store.add_provider(record(1, peer, LONG)).unwrap();
         }
         let kept = store.providers(&RecordKey::new(&[1]));
-        assert_eq!(kept.len(), MAX_PROVIDERS_PER_KEY);
+        assert_eq!(kept.iter().map(|record| record.provider).collect::<Vec<_>>(), newest);
         assert_eq!(kept[0].addresses.len(), MAX_ADDRESSES_PER_PROVIDER);
         store.remove_provider(&RecordKey::new(&[1]), &kept[0].provider);
         assert_eq!(store.places.len(), MAX_PROVIDERS_PER_KEY - 1);

@@ -12,8 +12,10 @@ use super::{
 use crate::{
     config,
     error::Result,
-    network::{CircuitLimit, PeerInfo, RelayState, RelayStatus, peer_keeper::MAX_KEPT_PEERS},
-    peer::{Change, Overview},
+    network::{
+        CircuitLimit, DhtState, PeerInfo, RelayState, RelayStatus, peer_keeper::MAX_KEPT_PEERS,
+    },
+    peer::{Change, FindOptions, Overview},
     platform::{
         self,
         time::{Duration, Instant},
@@ -33,6 +35,26 @@ impl Client {
                 Ok(JsValue::UNDEFINED)
             })
         })
+    }
+
+    /// Resolves with addresses.
+    #[wasm_bindgen(js_name = findPeer)]
+    pub fn find_peer(&self, peer_id: JsValue, options: JsValue) -> Promise {
+        let peer = self.peer.clone();
+        self.call(options, move |options| {
+            let wanted = config::parse_peer_id(&text(&peer_id, "peerID")?)?;
+            let options = FindOptions { timeout: options.timeout()? };
+            Ok(async move {
+                let addresses = peer.find_peer(wanted, options).await?;
+                Ok(list(addresses.iter().map(|address| JsValue::from(address.to_string()))))
+            })
+        })
+    }
+
+    #[wasm_bindgen(js_name = dhtReady)]
+    pub fn dht_ready(&self) -> Promise {
+        let peer = self.peer.clone();
+        self.call(JsValue::UNDEFINED, move |_| Ok(async move { Ok(peer.dht_ready().await.into()) }))
     }
 
     pub fn status(&self) -> Promise {
@@ -104,9 +126,15 @@ fn status(id: String, overview: &Overview) -> JsValue {
     let addresses = network.listen_addresses.iter().map(|at| JsValue::from(at.to_string()));
     let transports = platform::dialer().transports().into_iter().map(JsValue::from);
     let reachable = if network.listen_addresses.is_empty() { "no" } else { "relayed" };
+    let dht = match network.dht {
+        DhtState::Bootstrapping => "bootstrapping",
+        DhtState::Ready => "ready",
+        DhtState::Unavailable => "unavailable",
+    };
     object(&[
         ("peerID", id.into()),
         ("connected", network.online().into()),
+        ("dht", dht.into()),
         ("reachable", reachable.into()),
         ("addresses", list(addresses)),
         ("transports", list(transports)),

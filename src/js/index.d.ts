@@ -197,6 +197,13 @@ export interface ListOptions {
   timeout?: number;
 }
 
+export interface FindOptions {
+  /** Gives up; the promise rejects with the signal's reason. */
+  signal?: AbortSignal;
+  /** Longest time for the whole call, in milliseconds. Left out: as long as the DHT takes, at most a minute and a half. */
+  timeout?: number;
+}
+
 export interface SubscribeOptions {
   /** Gives up subscribing, and ends the subscription of `topic()` later. */
   signal?: AbortSignal;
@@ -418,6 +425,14 @@ export interface Status {
   connected: boolean;
   /** Whether others can open connections with this peer, behind whatever router it is: through relays, or not. */
   reachable: 'relayed' | 'no';
+  /**
+   * Whether the DHT can be asked:
+   *
+   * - `bootstrapping`: nobody who serves it is known yet; what asks it waits, see {@link P2PWebAppClient.dhtReady}
+   * - `ready`: it can
+   * - `unavailable`: nobody served it in time, or there is no network; it turns `ready` when somebody does
+   */
+  dht: 'bootstrapping' | 'ready' | 'unavailable';
   /** Where they can. */
   addresses: string[];
   /** What this browser can connect with. */
@@ -469,6 +484,19 @@ export class P2PWebAppClient extends EventTarget {
   readonly peerID: string;
   /** The private key of this identity, in base64 (libp2p's protobuf form). Whoever has it is this peer. */
   readonly peerKey: string;
+  /**
+   * Resolves when the DHT can be asked, with `true`; with `false` when nobody who serves it was found within 30 s of
+   * the start, or when there is nobody to wait for. It need not be awaited: what asks the DHT (`findPeer`, `provide`,
+   * a fetch, topics) waits for it by itself. Never rejects. Later changes are in `status().dht`, with the event `update`.
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * const peer = await connect({ relays: [] });
+   * console.assert((await peer.dhtReady) === false); // nobody to ask
+   * ```
+   */
+  readonly dhtReady: Promise<boolean>;
   /** Version of this package. */
   readonly version: string;
   /** Whether others can reach this peer through a relay, or a peer other than a relay is connected. */
@@ -584,8 +612,8 @@ export class P2PWebAppClient extends EventTarget {
   hasFile(cid: string): Promise<boolean>;
 
   /**
-   * Tells the DHT that this peer has `cid`. Resolves when it is told.
-   * @throws {PeerError} `INVALID_CID`, `NOT_FOUND` (it is not stored here), `PEER_UNREACHABLE` (no DHT server is connected), `TIMEOUT`
+   * Tells the DHT that this peer has `cid`. Resolves when it is told; waits for {@link P2PWebAppClient.dhtReady}.
+   * @throws {PeerError} `INVALID_CID`, `NOT_FOUND` (it is not stored here, or nobody who serves the DHT is known), `BUSY`
    */
   provide(cid: string): Promise<void>;
 
@@ -620,6 +648,28 @@ export class P2PWebAppClient extends EventTarget {
    * @throws {PeerError} `INVALID_PEER_ID`, `BAD_ARGUMENT`
    */
   removePeers(peerIDs: string[]): Promise<void>;
+
+  /**
+   * Where a peer is: its addresses, best first, each fit for `dial`. They come from the connections that this peer
+   * has and had, else from the DHT, which knows peers of this package that are connected with a relay, and
+   * those that serve it. (To talk to a peer at the same relay, none of this is needed: `send` and the like find it.)
+   *
+   * ```js
+   * import { connect, PeerError } from 'tabpeer';
+   *
+   * const peer = await connect();
+   * try {
+   *   const friend = '12D3KooWR7EfNv5SLtgjMRjUwR8AvNu3hP4fLrtSa9fmHHXKYWNG';
+   *   const [address] = await peer.findPeer(friend, { timeout: 10_000 });
+   *   await peer.dial(address);
+   * } catch (error) {
+   *   if (!(error instanceof PeerError)) throw error;
+   *   console.log(error.code); // NOT_FOUND: nobody knows it
+   * }
+   * ```
+   * @throws {PeerError} `NOT_FOUND`, `TIMEOUT`, `INVALID_PEER_ID`, `BAD_ARGUMENT` (this peer's own id, for example), `BUSY`
+   */
+  findPeer(peerID: string, options?: FindOptions): Promise<string[]>;
 
   /** How everything stands now: relays, peers, storage. To follow it, listen to {@link ConnectionEvents | update}; do not poll. */
   status(): Promise<Status>;
@@ -684,6 +734,9 @@ export class P2PWebAppClient extends EventTarget {
   /**
    * Subscribes to a topic: `onData` hears what others publish on it, until `unsubscribe`. Resolves when messages
    * can be expected to come, mostly after a second, or after five when nobody is there.
+   *
+   * Others on the topic are found through the relay, which knows its own clients, through the DHT, and by peers that
+   * know of each other's: two pages at different relays hear each other if either the DHT or a third page knows both.
    *
    * Callbacks may be async; the next is called when the promise of the one before settles. One that throws or
    * rejects is reported with `console.error`. What is not taken in time (4096 messages, 8 MiB) is dropped, the

@@ -207,6 +207,17 @@ export class P2PWebAppClient extends EventTarget {
     return settle(this.#raw.keepPeers(peerIDs, false));
   }
 
+  findPeer(peerID, options = {}) {
+    return settle(this.#raw.findPeer(peerID, options));
+  }
+
+  #dhtReady;
+
+  get dhtReady() {
+    this.#dhtReady ??= settle(this.#raw.dhtReady());
+    return this.#dhtReady;
+  }
+
   status() {
     return settle(this.#raw.status());
   }

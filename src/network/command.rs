@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::{
     DialTarget,
-    dht::{ProvideReply, Providers},
+    dht::{FindReply, ProvideReply, Providers},
     error::NetworkError,
     status::PeerInfo,
     streams::{IncomingStreams, OpenReply},
@@ -36,6 +36,10 @@ pub enum Command {
     Provide {
         key: Vec<u8>,
         reply: ProvideReply,
+    },
+    FindPeer {
+        peer: PeerId,
+        reply: FindReply,
     },
     ConnectedPeers {
         reply: oneshot::Sender<Vec<PeerInfo>>,

@@ -186,6 +186,11 @@ impl Connections {
         best.circuit.is_none().then(|| (best.id, best.address.clone()))
     }
 
+    /// Of the best connection.
+    pub fn address(&self, peer: PeerId) -> Option<Multiaddr> {
+        self.peers.get(&peer)?.best().map(|connection| connection.address.clone())
+    }
+
     /// `None` while identify has not answered.
     pub fn supports(&self, peer: PeerId, protocol: &StreamProtocol) -> Option<bool> {
         let known = self.peers.get(&peer)?;

@@ -1,7 +1,13 @@
-//! Finding and announcing providers through the DHT (the libp2p Kademlia specification, "Content
-//! provider advertisement and discovery"). This peer is a client of it and keeps nothing for others.
+//! Finding and announcing providers and peers through the DHT (the libp2p Kademlia specification). This
+//! peer is a client of it and keeps nothing for others.
+//!
+//! What is asked before the DHT can be waits ([`bootstrap`]), and so does what is more than
+//! [`MAX_DHT_QUERIES`] at once. libp2p-kad fills the routing table by itself whenever it has few peers,
+//! with those nearest to this one.
 
-use crate::boxmap::BoxSet;
+pub mod bootstrap;
+mod lookup;
+
 use std::{
     collections::HashMap,
     pin::Pin,
@@ -9,7 +15,7 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr, PeerId, StreamProtocol,
     core::Endpoint,
     kad::{
         self, AddProviderOk, GetProvidersOk, ProgressStep, QueryId, QueryResult, QueryStats,
@@ -19,13 +25,26 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::lookup::FindReply;
+use self::{
+    bootstrap::{BOOTSTRAP_TIME, Bootstrap, DhtState, MAX_WAITING},
+    lookup::Lookup,
+};
 use super::{
-    config::{MAX_ADDRESSES_PER_PEER, MAX_DHT_KEY, MAX_DHT_QUERIES, MAX_PROVIDERS},
+    config::{DHT_PROTOCOL, MAX_ADDRESSES_PER_PEER, MAX_DHT_KEY, MAX_DHT_QUERIES, MAX_PROVIDERS},
     error::NetworkError,
     event_loop::EventLoop,
+    relay_keeper::{RelayIndex, RelayPhase},
+};
+use crate::{
+    boxmap::{BoxMap, BoxSet},
+    platform::time::Duration,
 };
 
 pub type ProvideReply = oneshot::Sender<Result<(), NetworkError>>;
+
+/// Queries that one operation makes at most.
+const QUERIES_PER_OPERATION: usize = 2;
 
 /// Peers that are said to have something, as they are found. Dropping it ends the search.
 #[derive(Debug)]
@@ -45,94 +64,219 @@ impl futures::Stream for Providers {
     }
 }
 
-/// The queries under way.
+/// What a call asks for.
+#[derive(Debug)]
+enum Operation {
+    FindProviders { key: Vec<u8>, limit: usize, found: mpsc::Sender<PeerId> },
+    Provide { key: Vec<u8>, reply: ProvideReply },
+    FindPeer { peer: PeerId, reply: FindReply },
+}
+
+/// The queries under way, and the operations that wait.
 #[derive(Debug, Default)]
 pub struct Queries {
+    bootstrap: Bootstrap<Operation>,
+    /// There are peers in the routing table.
+    servers: bool,
     searches: HashMap<QueryId, Search>,
-    announcements: HashMap<QueryId, ProvideReply>,
+    announcements: HashMap<QueryId, Announcer>,
+    lookups: BoxMap<PeerId, Lookup>,
 }
 
 #[derive(Debug)]
 struct Search {
-    found: mpsc::Sender<PeerId>,
+    finder: Finder,
     seen: BoxSet<PeerId>,
     limit: usize,
 }
 
-impl Queries {
-    pub fn is_empty(&self) -> bool {
-        self.searches.is_empty() && self.announcements.is_empty()
+/// Who looks for providers.
+#[derive(Debug)]
+pub(super) enum Finder {
+    Call(mpsc::Sender<PeerId>),
+    /// Of a topic.
+    Topic(String),
+    /// Of the record that says where this peer is.
+    Lookup(PeerId),
+}
+
+/// Who announces.
+#[derive(Debug)]
+pub(super) enum Announcer {
+    Call(ProvideReply),
+    /// `None`: the record that says where this peer is.
+    Topic(Option<String>),
+}
+
+impl Operation {
+    fn given_up(&self) -> bool {
+        match self {
+            Self::FindProviders { found, .. } => found.is_closed(),
+            Self::Provide { reply, .. } => reply.is_closed(),
+            Self::FindPeer { reply, .. } => reply.is_closed(),
+        }
     }
 
-    fn is_full(&self) -> bool {
-        self.searches.len() + self.announcements.len() >= MAX_DHT_QUERIES
+    fn fail(self, error: NetworkError) {
+        // Nobody listens any more if the caller gave up. A search has nothing to say.
+        match self {
+            Self::FindProviders { .. } => {}
+            Self::Provide { reply, .. } => drop(reply.send(Err(error))),
+            Self::FindPeer { reply, .. } => drop(reply.send(Err(error))),
+        }
     }
 }
 
-const TOO_MANY: NetworkError =
-    NetworkError::TooMany { what: "queries of the DHT", limit: MAX_DHT_QUERIES };
+impl Finder {
+    fn given_up(&self) -> bool {
+        matches!(self, Self::Call(found) if found.is_closed())
+    }
+}
+
+impl Queries {
+    pub fn is_empty(&self) -> bool {
+        self.running() == 0 && self.bootstrap.is_empty()
+    }
+
+    pub fn state(&self) -> DhtState {
+        self.bootstrap.state()
+    }
+
+    pub fn next_wake(&self) -> Option<Duration> {
+        self.bootstrap.next_wake()
+    }
+
+    fn running(&self) -> usize {
+        self.searches.len() + self.announcements.len() + self.lookups.len()
+    }
+
+    fn has_room(&self) -> bool {
+        self.running() + QUERIES_PER_OPERATION <= MAX_DHT_QUERIES
+    }
+}
 
 impl EventLoop {
     pub(super) fn find_providers(
         &mut self,
-        key: &[u8],
+        key: Vec<u8>,
         limit: usize,
         reply: oneshot::Sender<Result<Providers, NetworkError>>,
     ) {
-        if self.queries.is_full() || key.len() > MAX_DHT_KEY {
-            let _ = reply.send(Err(TOO_MANY));
+        if let Err(error) = check_key(&key).and_then(|()| self.check_waiting()) {
+            let _ = reply.send(Err(error));
             return;
         }
         let limit = limit.clamp(1, MAX_PROVIDERS);
         let (found, providers) = mpsc::channel(limit);
         if reply.send(Ok(Providers(providers))).is_ok() {
-            let query = self.swarm.behaviour_mut().kad.get_providers(RecordKey::new(&key));
-            let search = Search { found, seen: BoxSet::new(), limit };
-            self.queries.searches.insert(query, search);
+            self.enqueue(Operation::FindProviders { key, limit, found });
         }
     }
 
-    pub(super) fn provide(&mut self, key: &[u8], reply: ProvideReply) {
-        if self.queries.is_full() || key.len() > MAX_DHT_KEY {
-            let _ = reply.send(Err(TOO_MANY));
+    pub(super) fn provide(&mut self, key: Vec<u8>, reply: ProvideReply) {
+        match check_key(&key) {
+            Ok(()) => self.enqueue(Operation::Provide { key, reply }),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn check_waiting(&self) -> Result<(), NetworkError> {
+        if self.queries.bootstrap.is_full() { Err(TOO_MANY_WAIT) } else { Ok(()) }
+    }
+
+    /// It runs when its turn comes, at the next tick at the earliest.
+    fn enqueue(&mut self, operation: Operation) {
+        if let Err(operation) = self.queries.bootstrap.push(operation) {
+            operation.fail(TOO_MANY_WAIT);
+        }
+    }
+
+    /// Runs what need not wait any longer.
+    pub(super) fn tick_dht(&mut self) {
+        let (now, servers) = (self.now(), self.queries.servers);
+        let hope = !servers && now < BOOTSTRAP_TIME && self.may_meet_a_server();
+        self.queries.bootstrap.look(servers, hope, now);
+        if self.queries.is_empty() {
             return;
         }
-        match self.swarm.behaviour_mut().kad.start_providing(RecordKey::new(&key)) {
-            Ok(query) => drop(self.queries.announcements.insert(query, reply)),
-            Err(error) => {
-                let _ = reply.send(Err(NetworkError::NotAnnounced { reason: error.to_string() }));
+        self.end_abandoned_queries();
+        while self.queries.has_room()
+            && let Some(operation) = self.queries.bootstrap.pop()
+        {
+            match operation {
+                Operation::FindProviders { key, limit, found } => {
+                    self.search(&key, limit, Finder::Call(found));
+                }
+                Operation::Provide { key, reply } => self.announce(&key, Announcer::Call(reply)),
+                Operation::FindPeer { peer, reply } => self.look_up(peer, Some(reply)),
             }
         }
     }
 
-    /// Ends the searches that nobody waits for any more. (An announcement is let run: the record
-    /// is kept here already, and what was told cannot be taken back.)
-    pub(super) fn end_abandoned_queries(&mut self) {
+    /// The routing table has changed.
+    pub(super) fn look_at_routing_table(&mut self) {
+        self.queries.servers = self.swarm.behaviour_mut().kad.kbuckets().next().is_some();
+    }
+
+    /// Whether a relay that is still to come, or a peer that has not said what it speaks, could turn out to
+    /// serve the DHT.
+    fn may_meet_a_server(&self) -> bool {
+        let dht = StreamProtocol::new(DHT_PROTOCOL);
+        let mut relays = (0..).map_while(|index| self.keeper.phase(RelayIndex(index)));
+        relays.any(|phase| matches!(phase, RelayPhase::Connecting | RelayPhase::Backoff { .. }))
+            || self.connections.ids().any(|peer| self.connections.supports(peer, &dht).is_none())
+    }
+
+    /// Looks for providers; what is found goes to the finder.
+    pub(super) fn search(&mut self, key: &[u8], limit: usize, finder: Finder) -> QueryId {
+        let query = self.swarm.behaviour_mut().kad.get_providers(RecordKey::new(&key));
+        self.queries.searches.insert(query, Search { finder, seen: BoxSet::new(), limit });
+        query
+    }
+
+    pub(super) fn announce(&mut self, key: &[u8], announcer: Announcer) {
+        match self.swarm.behaviour_mut().kad.start_providing(RecordKey::new(&key)) {
+            Ok(query) => drop(self.queries.announcements.insert(query, announcer)),
+            Err(error) => self.announced(announcer, Err(error.to_string())),
+        }
+    }
+
+    pub(super) fn stop_announcing(&mut self, key: &[u8]) {
+        self.swarm.behaviour_mut().kad.stop_providing(&RecordKey::new(&key));
+    }
+
+    /// Ends what nobody waits for any more. (An announcement is let run: the record is kept here
+    /// already, and what was told cannot be taken back.)
+    fn end_abandoned_queries(&mut self) {
+        self.queries.bootstrap.retain(|operation| !operation.given_up());
         let abandoned: Vec<QueryId> = self
             .queries
             .searches
             .iter()
-            .filter(|(_, search)| search.found.is_closed())
+            .filter(|(_, search)| search.finder.given_up())
             .map(|(query, _)| *query)
             .collect();
         for query in abandoned {
             self.end_search(query);
         }
+        self.end_abandoned_lookups();
     }
 
     pub(super) fn on_kad_event(&mut self, event: kad::Event) {
-        let kad::Event::OutboundQueryProgressed { id, result, stats, step } = event else { return };
+        let kad::Event::OutboundQueryProgressed { id, result, stats, step } = event else {
+            return self.look_at_routing_table();
+        };
         match result {
             QueryResult::GetProviders(result) => {
                 if let Ok(GetProvidersOk::FoundProviders { providers, .. }) = result {
                     self.on_providers(id, providers);
                 }
                 if step.last {
-                    self.queries.searches.remove(&id);
+                    self.end_search(id);
                 }
             }
             QueryResult::StartProviding(result) => self.on_announced(id, &result, &stats, &step),
-            QueryResult::GetClosestPeers(result) => self.on_looked_up(id, result, step.last),
+            QueryResult::GetClosestPeers(result) => self.on_closest_peers(id, result, step.last),
             _ => {}
         }
     }
@@ -144,16 +288,27 @@ impl EventLoop {
             if peer == own || !search.seen.insert(peer) {
                 continue;
             }
-            let given_up = search.found.is_closed();
-            if !given_up {
-                for address in self.dht_addresses(peer) {
-                    self.book.add(peer, address);
-                }
+            if search.finder.given_up() {
+                return self.end_search(query);
             }
-            let Some(search) = self.queries.searches.get_mut(&query) else { return };
-            // There is room for as many as were asked for.
-            if given_up || search.found.try_send(peer).is_err() || search.seen.len() >= search.limit
-            {
+            let full = search.seen.len() >= search.limit;
+            let addresses = self.dht_addresses(peer);
+            // The book puts what comes last first.
+            for address in addresses.iter().rev() {
+                self.book.add(peer, address.clone());
+            }
+            match self.queries.searches.get(&query).map(|search| &search.finder) {
+                // There is room for as many as were asked for.
+                Some(Finder::Call(found)) => drop(found.try_send(peer)),
+                Some(Finder::Topic(topic)) => {
+                    let topic = topic.clone();
+                    self.found_on_topic(peer, topic);
+                }
+                Some(Finder::Lookup(wanted)) if *wanted == peer => self.found_at(peer, addresses),
+                Some(Finder::Lookup(_)) => {}
+                None => return,
+            }
+            if full {
                 return self.end_search(query);
             }
         }
@@ -169,17 +324,27 @@ impl EventLoop {
         if !step.last {
             return;
         }
-        let Some(reply) = self.queries.announcements.remove(&query) else { return };
-        let failed = |reason: &str| Err(NetworkError::NotAnnounced { reason: reason.to_owned() });
-        let _ = reply.send(match result {
+        let Some(announcer) = self.queries.announcements.remove(&query) else { return };
+        let outcome = match result {
             Ok(_) if stats.num_successes() > 0 => Ok(()),
-            Ok(_) => failed("no peer that serves the DHT is known or answers"),
-            Err(error) => failed(&error.to_string()),
-        });
+            Ok(_) => Err("no peer that serves the DHT is known or answers".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.announced(announcer, outcome);
     }
 
-    /// Where the answers to running queries say that a peer is. libp2p-kad keeps that to itself
-    /// until somebody dials, so it is asked as for a dial; the id of that is of no account there.
+    fn announced(&mut self, announcer: Announcer, outcome: Result<(), String>) {
+        match announcer {
+            Announcer::Call(reply) => {
+                let failed = |reason| NetworkError::NotAnnounced { reason };
+                let _ = reply.send(outcome.map_err(failed));
+            }
+            Announcer::Topic(topic) => self.topic_advertised(topic.as_deref(), outcome.is_ok()),
+        }
+    }
+
+    /// Where the answers to running queries say that a peer is, best first. libp2p-kad keeps that to
+    /// itself until somebody dials, so it is asked as for a dial; the id of that is of no account there.
     fn dht_addresses(&mut self, peer: PeerId) -> Vec<Multiaddr> {
         let dial = ConnectionId::new_unchecked(0);
         let kad = &mut self.swarm.behaviour_mut().kad;
@@ -187,16 +352,33 @@ impl EventLoop {
             .handle_pending_outbound_connection(dial, Some(peer), &[], Endpoint::Dialer)
             .unwrap_or_default();
         let addresses = addresses.into_iter().take(4 * MAX_ADDRESSES_PER_PEER);
-        let mut usable = self.dialer.usable(addresses, MAX_ADDRESSES_PER_PEER);
-        // The book puts what comes last first.
-        usable.reverse();
-        usable
+        self.dialer.usable(addresses, MAX_ADDRESSES_PER_PEER)
     }
 
+    /// A search has ended, or is ended now.
     fn end_search(&mut self, query: QueryId) {
-        self.queries.searches.remove(&query);
+        let Some(search) = self.queries.searches.remove(&query) else { return };
+        self.end_query(query);
+        match search.finder {
+            Finder::Call(_) => {}
+            Finder::Topic(topic) => self.topic_searched(&topic),
+            Finder::Lookup(peer) => self.lookup_ended(peer, query),
+        }
+    }
+
+    fn end_query(&mut self, query: QueryId) {
         if let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&query) {
             query.finish();
         }
     }
 }
+
+fn check_key(key: &[u8]) -> Result<(), NetworkError> {
+    if key.len() <= MAX_DHT_KEY {
+        return Ok(());
+    }
+    Err(NetworkError::TooMany { what: "bytes of a key of the DHT", limit: MAX_DHT_KEY })
+}
+
+const TOO_MANY_WAIT: NetworkError =
+    NetworkError::TooMany { what: "operations of the DHT", limit: MAX_WAITING };

@@ -24,6 +24,9 @@ pub enum NetworkError {
     ConnectionLost { peer: PeerId, protocol: String, reason: String },
     #[error("{protocol} is accepted already")]
     AlreadyAccepted { protocol: String },
+    /// Neither here nor in the DHT.
+    #[error("nobody knows where the peer {peer} is")]
+    PeerNotFound { peer: PeerId },
     #[error("the DHT was not told: {reason}")]
     NotAnnounced { reason: String },
     /// A bound of this peer, not of the other.

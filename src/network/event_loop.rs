@@ -27,6 +27,7 @@ use super::{
     topics::{self, Topics},
     wanted::{DialReply, Waiter, Wanted},
 };
+use crate::messaging::topics::exchange;
 use crate::platform::{
     self, Dialer,
     task::JoinSet,
@@ -93,6 +94,7 @@ impl EventLoop {
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS);
         let mut swarm = Swarm::new(transport, behaviour, peer, swarm_config);
+        let exchanges = swarm.behaviour_mut().streams.accept(exchange::PROTOCOL)?;
         for address in config.listen {
             swarm
                 .listen_on(address.clone())
@@ -109,7 +111,7 @@ impl EventLoop {
             keeping: Keeping::new(seed(peer), config.marks),
             book: AddressBook::new(dialer),
             queries: Queries::default(),
-            topics: Topics::new(gate, shared, names),
+            topics: Topics::new(gate, shared, names, exchanges, seed(peer)),
             dialer,
             dials: HashMap::new(),
             listeners: HashMap::new(),
@@ -169,8 +171,9 @@ impl EventLoop {
             Command::Accept { protocol, reply } => {
                 let _ = reply.send(self.swarm.behaviour_mut().streams.accept(protocol));
             }
-            Command::FindProviders { key, limit, reply } => self.find_providers(&key, limit, reply),
-            Command::Provide { key, reply } => self.provide(&key, reply),
+            Command::FindProviders { key, limit, reply } => self.find_providers(key, limit, reply),
+            Command::Provide { key, reply } => self.provide(key, reply),
+            Command::FindPeer { peer, reply } => self.find_peer(peer, reply),
             Command::ConnectedPeers { reply } => {
                 let keeper = &self.keeper;
                 let _ = reply.send(self.connections.infos(|peer| keeper.index_of(peer).is_some()));
@@ -201,10 +204,8 @@ impl EventLoop {
             self.perform(actions);
         }
         self.keep_peers();
+        self.tick_dht();
         self.tick_topics();
-        if !self.queries.is_empty() {
-            self.end_abandoned_queries();
-        }
         if self.wanted.is_empty() {
             return;
         }
@@ -222,6 +223,7 @@ impl EventLoop {
     /// the browser.
     fn set_timer(&mut self) {
         let wakes = self.keeper.next_wake().into_iter().chain(self.keeping.next_wake());
+        let wakes = wakes.chain(self.queries.next_wake());
         let wakes = wakes.map(|at| self.started + at);
         let running = self.timer.as_ref().map(|(at, _)| *at);
         let sweep = (!self.wanted.is_empty() || !self.queries.is_empty()).then(|| {
@@ -290,6 +292,7 @@ impl EventLoop {
             connected_peers: self.connections.count(),
             listen_addresses,
             protected: self.keeping.peers().collect(),
+            dht: self.queries.state(),
             closed: false,
         }
     }

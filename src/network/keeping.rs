@@ -1,17 +1,13 @@
 //! Does what the peer keeper and the water marks decide: dials protected peers, searches for them,
 //! closes what is too much. And what a nudge comes to, for relays and protected peers alike.
 
-use libp2p::{
-    PeerId,
-    kad::{GetClosestPeersError, GetClosestPeersOk, GetClosestPeersResult, QueryId},
-};
+use libp2p::PeerId;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::{
-    config::MAX_ADDRESSES_PER_PEER,
     error::NetworkError,
     event_loop::EventLoop,
-    peer_keeper::{MAX_KEPT_DIALS, PeerKeeper},
+    peer_keeper::PeerKeeper,
     wanted::Waiter,
     water_marks::{Marks, WaterMarks, Worth},
 };
@@ -24,18 +20,11 @@ pub(super) struct Keeping {
     marks: WaterMarks,
     /// The dials that the keeper asked for. Dropping one gives it up.
     dials: Vec<(PeerId, oneshot::Receiver<Result<PeerId, NetworkError>>)>,
-    /// Searches through peer routing; no more than there are dials.
-    searches: Vec<(QueryId, PeerId)>,
 }
 
 impl Keeping {
     pub(super) fn new(seed: u64, marks: Marks) -> Self {
-        Self {
-            keeper: PeerKeeper::new(seed),
-            marks: WaterMarks::new(marks),
-            dials: Vec::new(),
-            searches: Vec::new(),
-        }
+        Self { keeper: PeerKeeper::new(seed), marks: WaterMarks::new(marks), dials: Vec::new() }
     }
 
     pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> {
@@ -51,6 +40,15 @@ impl Keeping {
     pub(super) fn disconnected(&mut self, peer: PeerId, now: Duration) {
         self.keeper.disconnected(peer, now);
         self.marks.disconnected(peer);
+    }
+
+    pub(super) fn contains(&self, peer: PeerId) -> bool {
+        self.keeper.contains(peer)
+    }
+
+    /// It is known now where the peer is.
+    pub(super) fn found(&mut self, peer: PeerId, now: Duration) {
+        self.keeper.found(peer, now);
     }
 
     /// There is a way that was not there before, or may be one.
@@ -115,7 +113,7 @@ impl EventLoop {
         if !self.keeping.dials.is_empty() {
             for peer in self.keeping.failed_dials() {
                 if self.keeping.keeper.failed(peer, now) {
-                    self.search_for(peer);
+                    self.look_up_kept(peer);
                 }
             }
         }
@@ -156,45 +154,5 @@ impl EventLoop {
             (!stays).then_some(worth)
         };
         self.keeping.marks.surplus(worth, now)
-    }
-
-    /// Asks the DHT where a protected peer is.
-    fn search_for(&mut self, peer: PeerId) {
-        let searches = &self.keeping.searches;
-        let running = searches.len() >= MAX_KEPT_DIALS || searches.iter().any(|(_, p)| *p == peer);
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        if running || kad.kbuckets().next().is_none() {
-            return;
-        }
-        let query = kad.get_closest_peers(peer);
-        self.keeping.searches.push((query, peer));
-    }
-
-    pub(super) fn on_looked_up(
-        &mut self,
-        query: QueryId,
-        result: GetClosestPeersResult,
-        last: bool,
-    ) {
-        let Some(at) = self.keeping.searches.iter().position(|(id, _)| *id == query) else {
-            return;
-        };
-        let (Ok(GetClosestPeersOk { peers, .. })
-        | Err(GetClosestPeersError::Timeout { peers, .. })) = result;
-        let Some((_, wanted)) = self.keeping.searches.get(at).copied() else { return };
-        if last {
-            self.keeping.searches.swap_remove(at);
-        }
-        for found in peers.into_iter().filter(|found| found.peer_id == wanted) {
-            let addresses = found.addrs.into_iter().take(4 * MAX_ADDRESSES_PER_PEER);
-            let usable = self.dialer.usable(addresses, MAX_ADDRESSES_PER_PEER);
-            if !usable.is_empty() {
-                self.keeping.keeper.found(wanted, self.now());
-            }
-            // The book puts what comes last first.
-            for address in usable.into_iter().rev() {
-                self.book.add(wanted, address);
-            }
-        }
     }
 }

@@ -13,7 +13,7 @@ mod behaviour;
 mod command;
 pub mod config;
 pub mod connections;
-mod dht;
+pub mod dht;
 mod dialing;
 pub mod error;
 mod event_loop;
@@ -28,6 +28,7 @@ pub mod relay_record;
 pub mod status;
 pub mod streams;
 mod swarm_events;
+pub mod topic_keeper;
 mod topics;
 mod wanted;
 pub mod water_marks;
@@ -49,7 +50,7 @@ use crate::platform::{dialer, task, time};
 
 pub use self::{
     config::{NetworkConfig, RelaySpec},
-    dht::Providers,
+    dht::{Providers, bootstrap::DhtState},
     error::NetworkError,
     peers::{PeerStreams, PeersWatch},
     status::{CircuitLimit, OnlineOutcome, PeerInfo, RelayState, RelayStatus, Status},
@@ -162,8 +163,8 @@ impl Network {
     }
 
     /// Looks for peers that are said to have what `key` (a multihash) names, `limit` at most, in the
-    /// DHT. Where they are goes into the address book, so that they can be dialled. Ends within
-    /// [`config::DHT_QUERY_TIMEOUT`].
+    /// DHT. Where they are goes into the address book, so that they can be dialled. Waits until the DHT can
+    /// be asked ([`dht::bootstrap`]), and then ends within [`config::DHT_QUERY_TIMEOUT`].
     pub async fn providers(&self, key: Vec<u8>, limit: usize) -> Result<Providers, NetworkError> {
         self.call(|reply| Command::FindProviders { key, limit, reply }).await?
     }
@@ -171,6 +172,19 @@ impl Network {
     /// Tells the DHT that this peer has what `key` (a multihash) names. It forgets after a day.
     pub async fn provide(&self, key: Vec<u8>) -> Result<(), NetworkError> {
         self.call(|reply| Command::Provide { key, reply }).await?
+    }
+
+    /// Where a peer is, best first, each address with its id at the end: as far as it is known here, else
+    /// what the DHT knows. Waits for the DHT like [`providers`](Self::providers).
+    pub async fn find_peer(&self, peer: PeerId) -> Result<Vec<Multiaddr>, NetworkError> {
+        self.call(|reply| Command::FindPeer { peer, reply }).await?
+    }
+
+    /// Resolves when the DHT can be asked, `true`, or could not be in time, `false`; operations wait for
+    /// that by themselves.
+    pub async fn dht_ready(&self) -> bool {
+        let known = self.status().wait_for(|status| status.dht_ready().is_some()).await;
+        known.and_then(|status| status.dht_ready()).unwrap_or(false)
     }
 
     /// The topics that this peer is subscribed to.

@@ -3,7 +3,7 @@
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::watch;
 
-use super::{address, config::LONG_CIRCUIT};
+use super::{address, config::LONG_CIRCUIT, dht::bootstrap::DhtState};
 use crate::platform::{
     Carrier,
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ pub struct Status {
     pub listen_addresses: Vec<Multiaddr>,
     /// The peers that are kept connected, whether or not they are at the moment.
     pub protected: Vec<PeerId>,
+    pub dht: DhtState,
     pub closed: bool,
 }
 
@@ -83,6 +84,15 @@ impl Status {
         };
         let relays = self.relays.iter().filter(at_relay).count();
         self.reserved().is_some() || self.connected_peers > relays
+    }
+
+    /// Whether the DHT can be asked; `None`: that is not known yet.
+    pub fn dht_ready(&self) -> Option<bool> {
+        match self.dht {
+            DhtState::Ready => Some(!self.closed),
+            DhtState::Unavailable => Some(false),
+            DhtState::Bootstrapping => self.closed.then_some(false),
+        }
     }
 
     /// The first relay that is reserved.

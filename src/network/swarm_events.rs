@@ -40,6 +40,14 @@ impl EventLoop {
                     self.relay_event(relay, RelayEvent::Disconnected { reason });
                 }
             }
+            SwarmEvent::Dialing { peer_id: Some(peer), .. } => self.on_dialing(peer),
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.on_own_addresses();
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.swarm.remove_external_address(&address);
+                self.on_own_addresses();
+            }
             SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error } => {
                 self.on_dial_failed(peer_id, connection_id, &error);
             }
@@ -49,6 +57,11 @@ impl EventLoop {
                     self.relay_event(relay, RelayEvent::Reserved);
                     // Protected peers may be at the same relay.
                     self.keeping.way_opened(self.now());
+                    self.topics.way_opened(self.now());
+                } else if address::split_circuit(&address).is_none() {
+                    // What listens here is told to others: records of the DHT have these only.
+                    self.swarm.add_external_address(address);
+                    self.on_own_addresses();
                 }
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
@@ -185,6 +198,7 @@ impl EventLoop {
                 let address = address::without_peer(address);
                 self.swarm.behaviour_mut().kad.add_address(&peer, address);
             }
+            self.look_at_routing_table();
         }
         for address in named.into_iter().rev() {
             self.book.add(peer, address);

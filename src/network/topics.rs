@@ -5,9 +5,12 @@
 //! ([`roster`](crate::messaging::topics::roster)), over a stream that is opened with each connected
 //! relay that speaks it while there is a room. A relay is nobody in a room: it carries the topic.
 
+mod discovery;
+mod exchanges;
 mod heard;
 mod publishing;
 mod rosters;
+mod strangers;
 
 use std::sync::Arc;
 
@@ -18,16 +21,22 @@ use libp2p::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use self::{
+    exchanges::Exchanges,
     publishing::{Outbox, Publishing, Waiting},
     rosters::Rosters,
+    strangers::Strangers,
 };
-use super::{Network, command::Command, event_loop::EventLoop, gossip::Gate};
+use super::{
+    IncomingStreams, Network, NetworkError, command::Command, event_loop::EventLoop, gossip::Gate,
+    streams::Stream, topic_keeper::TopicKeeper,
+};
 use crate::boxmap::BoxMap;
 use crate::messaging::{
     direct::Value,
     topics::{
         Change, HEARTBEAT, MAX_SUBSCRIPTIONS, MAX_TOPICS, MESH_WAIT, Queue, Subscription,
         TopicError, check_name,
+        introductions::Introductions,
         judge::Judge,
         payload,
         presence::{Presence, Source},
@@ -61,6 +70,11 @@ pub struct Topics {
     /// How many topics each neighbour has said it is on.
     neighbours: BoxMap<PeerId, u32>,
     rosters: Rosters,
+    keeper: TopicKeeper,
+    strangers: Strangers,
+    /// Of strangers.
+    dials: Vec<oneshot::Receiver<Result<PeerId, NetworkError>>>,
+    exchanges: Exchanges,
     publishing: Publishing,
     shared: Shared,
     names: watch::Sender<Arc<Vec<String>>>,
@@ -77,6 +91,9 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Room {
     presence: Presence,
+    /// The revision of the presence that the keeper was told of.
+    noted: u64,
+    introductions: Introductions,
     queues: Vec<Arc<Queue>>,
     forming: Option<Forming>,
 }
@@ -93,6 +110,9 @@ pub(super) enum Happened {
     /// A subscription was dropped.
     Dropped,
     Roster(rosters::Report),
+    /// A peer begins an exchange.
+    Asking(PeerId, Stream),
+    Exchange(exchanges::Report),
     /// There is something to publish.
     Publishing,
 }
@@ -146,7 +166,13 @@ impl Network {
 }
 
 impl Topics {
-    pub fn new(gate: Gate, shared: Shared, names: watch::Sender<Arc<Vec<String>>>) -> Self {
+    pub fn new(
+        gate: Gate,
+        shared: Shared,
+        names: watch::Sender<Arc<Vec<String>>>,
+        incoming: IncomingStreams,
+        seed: u64,
+    ) -> Self {
         Self {
             gate,
             rooms: BoxMap::new(),
@@ -154,6 +180,10 @@ impl Topics {
             judge: Judge::default(),
             neighbours: BoxMap::new(),
             rosters: Rosters::new(),
+            keeper: TopicKeeper::new(seed),
+            strangers: Strangers::default(),
+            dials: Vec::new(),
+            exchanges: Exchanges::new(incoming),
             publishing: Publishing::new(shared.outbox.clone()),
             shared,
             names,
@@ -165,6 +195,7 @@ impl Topics {
             () = self.shared.dropped.notified() => Happened::Dropped,
             () = self.publishing.woken() => Happened::Publishing,
             report = self.rosters.next() => Happened::Roster(report),
+            happened = self.exchanges.next() => happened,
         }
     }
 
@@ -174,7 +205,8 @@ impl Topics {
         let presence = self.rooms.values().filter_map(|room| room.presence.next_wake()).min();
         let rosters = if self.rooms.is_empty() { None } else { self.rosters.next_wake() };
         let others = [presence, rosters, self.judge.next_wake(), self.publishing.next_wake()];
-        others.into_iter().flatten().chain(forming).min()
+        let others = others.into_iter().chain([self.discovery_wake()]);
+        others.flatten().chain(forming).min()
     }
 
     pub(super) fn close(&mut self) {
@@ -182,6 +214,7 @@ impl Topics {
             room.queues.iter().for_each(|queue| queue.close());
         }
         self.rooms.clear();
+        self.dials.clear();
         self.publishing.close();
         self.names.send_replace(Arc::default());
     }
@@ -256,6 +289,7 @@ impl EventLoop {
             let change = room.presence.seen(peer, Source::Itself);
             room.tell(change);
         }
+        self.topics.keeper.subscribed(&topic, self.now());
         self.topics.rooms.insert(topic, room);
         self.topics.forming += 1;
         self.topics.tell_names();
@@ -283,6 +317,8 @@ impl EventLoop {
         match happened {
             Happened::Dropped => self.sweep_rooms(),
             Happened::Roster(report) => self.on_roster(report),
+            Happened::Asking(peer, stream) => self.on_asking(peer, stream),
+            Happened::Exchange(report) => self.on_exchange(report),
             // By the tick that comes now.
             Happened::Publishing => {}
         }
@@ -302,6 +338,7 @@ impl EventLoop {
                 self.topics.forming -= usize::from(room.forming.is_some());
             }
             self.topics.gate.shut(topic);
+            self.stop_advertising(topic);
             self.swarm.behaviour_mut().gossipsub.unsubscribe(&IdentTopic::new(topic.clone()));
         }
         if !empty.is_empty() {
@@ -315,6 +352,7 @@ impl EventLoop {
         for peer in self.topics.judge.pardoned(now) {
             self.swarm.behaviour_mut().gossipsub.set_application_score(&peer, 0.0);
         }
+        self.tick_discovery();
         if self.topics.rooms.is_empty() {
             return;
         }

@@ -4,16 +4,16 @@
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use futures::future::{Either, select};
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 
-use super::{Peer, convert};
+use super::{FindOptions, Peer, convert};
 use crate::{
     error::{Error, Result},
     network::{
         NetworkError, PeerInfo, PeerStreams, PeersWatch, RelayState, RelayStatus, Status,
         peer_keeper::MAX_KEPT_PEERS, peers::Peers, status::StatusWatch,
     },
-    platform::database::Usage,
+    platform::{database::Usage, time},
 };
 
 /// How everything stands at one moment.
@@ -90,6 +90,36 @@ impl Peer {
             }
             error => convert::network_error(error),
         })
+    }
+
+    /// Where a peer is, best address first: as far as it is known here, else what the DHT knows. Resolves
+    /// with at least one address, which can be dialled from here.
+    pub async fn find_peer(&self, peer: PeerId, options: FindOptions) -> Result<Vec<Multiaddr>> {
+        let found = self.inner.network.find_peer(peer);
+        let found = match options.timeout {
+            None => found.await,
+            Some(after) => time::timeout(after, found).await.map_err(|_| {
+                let what = format!("finding the peer {peer}");
+                Error::Timeout { what, after }
+            })?,
+        };
+        found.map_err(|error| match error {
+            NetworkError::PeerNotFound { .. } => {
+                let asked = vec!["the peers it has met: no".to_owned(), "the DHT: no".to_owned()];
+                Error::NotFound { what: format!("the peer {peer}"), asked }
+            }
+            NetworkError::TooMany { .. } => Error::Busy { what: "operations of the DHT" },
+            NetworkError::DialSelf(_) => {
+                Error::BadArgument { what: "peerID", reason: error.to_string() }
+            }
+            error => convert::network_error(error),
+        })
+    }
+
+    /// Resolves when the DHT can be asked, `true`, or could not be within half a minute of the start,
+    /// `false`. What asks the DHT waits for that by itself.
+    pub async fn dht_ready(&self) -> bool {
+        self.inner.network.dht_ready().await
     }
 
     pub async fn overview(&self) -> Result<Overview> {
@@ -192,8 +222,6 @@ fn reason(relay: Option<&RelayStatus>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use libp2p::Multiaddr;
-
     use super::*;
 
     fn peers(ids: &[PeerId], relay: PeerId) -> Peers {

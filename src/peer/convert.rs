@@ -125,6 +125,11 @@ pub(super) fn network_error(error: NetworkError) -> Error {
         | NetworkError::ConnectionLost { peer, .. }
         | NetworkError::DialSelf(peer)
         | NetworkError::StreamTimeout { peer, .. } => unreachable(peer, error.to_string()),
+        NetworkError::TooMany { what, .. } => Error::Busy { what },
+        NetworkError::NotAnnounced { .. } => {
+            let asked = Vec::new();
+            Error::NotFound { what: "a peer that serves the DHT".into(), asked }
+        }
         other => Error::BadArgument { what: "network", reason: other.to_string() },
     }
 }

@@ -26,6 +26,13 @@ pub struct ListOptions {
     pub timeout: Option<Duration>,
 }
 
+/// Options of [`super::Peer::find_peer`].
+#[derive(Default, Clone)]
+pub struct FindOptions {
+    /// For the whole call; without it, as long as the DHT takes.
+    pub timeout: Option<Duration>,
+}
+
 /// Options of [`super::Peer::get_file`].
 #[derive(Default, Clone)]
 pub struct GetOptions {

@@ -2,6 +2,7 @@
 //! slow readers, a relay that restarts.
 #![cfg(not(target_family = "wasm"))]
 
+mod discovery;
 mod hostile;
 mod load;
 

@@ -96,6 +96,10 @@ async function connections(peer: P2PWebAppClient) {
   // @ts-expect-error: a list, even of one
   await peer.addPeers(peer.peerID);
   const status: Status = await peer.status();
+  same<typeof status.dht, 'bootstrapping' | 'ready' | 'unavailable'>(true);
+  same<typeof peer.dhtReady, Promise<boolean>>(true);
+  const [address] = await peer.findPeer(peer.peerID, { signal: AbortSignal.timeout(1), timeout: 1000 });
+  await peer.dial(address!);
   for (const { state, reason, retryIn, latency, limit } of status.relays) {
     if (state === 'waiting') same<[typeof reason, typeof retryIn], [string | undefined, number | undefined]>(true);
     same<[typeof latency, typeof limit], [number | undefined, { bytes?: number; seconds?: number } | undefined]>(true);

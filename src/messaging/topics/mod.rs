@@ -4,6 +4,7 @@
 //!
 //! * [`payload`]: a message's bytes. [`subscription`]: what one subscriber has not taken yet, bounded.
 //! * [`presence`]: who is on a topic, from gossipsub and from what relays tell ([`roster`]).
+//! * [`exchange`]: what two peers say to each other of others on a topic; [`introductions`]: who to whom.
 //! * [`judge`] and [`rate`]: how much is taken from whom.
 //!
 //! A message that a subscriber is too slow for is dropped, the oldest first, and it is told how many
@@ -11,6 +12,8 @@
 //! messages.
 
 mod error;
+pub mod exchange;
+pub mod introductions;
 pub mod judge;
 pub mod payload;
 pub mod presence;
@@ -18,12 +21,15 @@ pub mod rate;
 pub mod roster;
 mod subscription;
 
+use cid::{Cid, Version};
+
 use self::rate::{Flow, Rate};
 pub use self::{
     error::TopicError,
     presence::Change,
     subscription::{Queue, Subscription, TopicEvent},
 };
+use crate::content::block::{RAW, cid_of, sha256};
 use crate::platform::time::Duration;
 
 /// Bytes of a topic's name. All that a relay carries must fit into one message of gossipsub's.
@@ -80,6 +86,11 @@ pub const MESH_WAIT: Duration = Duration::from_secs(5);
 /// How long those are held to be there of whom we know through a relay that we have lost.
 pub const GRACE: Duration = Duration::from_secs(15);
 
+/// The CID whose providers in the DHT are the peers on a topic ("routing discovery", wire §3).
+pub fn topic_cid(name: &str) -> Cid {
+    cid_of(Version::V1, RAW, &sha256(name.as_bytes()))
+}
+
 /// Whether `name` can be a topic's.
 pub fn check_name(name: &str) -> Result<(), TopicError> {
     let reason = match name.len() {
@@ -101,6 +112,13 @@ mod tests {
         for bad in ["", &"x".repeat(MAX_TOPIC_NAME + 1)] {
             assert!(matches!(check_name(bad), Err(TopicError::BadTopic { .. })));
         }
+    }
+
+    /// As `ipfs add --cid-version=1 --raw-leaves` says of a file with this text.
+    #[test]
+    fn a_topic_is_found_under_the_cid_of_its_name() {
+        let hello = "bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq";
+        assert_eq!(topic_cid("hello").to_string(), hello);
     }
 
     /// What a relay greets a client with.

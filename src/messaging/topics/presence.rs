@@ -19,6 +19,15 @@ pub enum Source {
     Relay(PeerId),
 }
 
+impl Source {
+    pub fn relay(&self) -> Option<PeerId> {
+        match self {
+            Self::Itself => None,
+            Self::Relay(relay) => Some(*relay),
+        }
+    }
+}
+
 /// A peer came or went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
@@ -29,6 +38,7 @@ pub struct Change {
 #[derive(Debug, Default)]
 pub struct Presence {
     members: BoxMap<PeerId, Member>,
+    revision: u64,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +50,7 @@ struct Member {
 
 impl Presence {
     pub fn seen(&mut self, peer: PeerId, source: Source) -> Option<Change> {
+        self.revision += 1;
         if let Some(member) = self.members.get_mut(&peer) {
             member.lost = None;
             if !member.sources.contains(&source) && member.sources.len() < MAX_SOURCES {
@@ -56,6 +67,7 @@ impl Presence {
 
     /// The source says that the peer left.
     pub fn gone(&mut self, peer: PeerId, source: Source) -> Option<Change> {
+        self.revision += 1;
         let member = self.members.get_mut(&peer)?;
         let before = member.sources.len();
         member.sources.retain(|known| *known != source);
@@ -81,6 +93,7 @@ impl Presence {
 
     /// The source can say no more.
     pub fn lost(&mut self, source: Source, now: Duration) {
+        self.revision += 1;
         for member in self.members.values_mut() {
             let before = member.sources.len();
             member.sources.retain(|known| *known != source);
@@ -92,6 +105,7 @@ impl Presence {
 
     /// Those who were not named again in time.
     pub fn tick(&mut self, now: Duration) -> Vec<Change> {
+        self.revision += 1;
         let overdue = |(peer, member): (&PeerId, &Member)| {
             member.lost.is_some_and(|lost| lost + GRACE <= now).then_some(*peer)
         };
@@ -110,6 +124,34 @@ impl Presence {
 
     pub fn members(&self) -> impl Iterator<Item = PeerId> {
         self.members.keys().copied()
+    }
+
+    pub fn contains(&self, peer: PeerId) -> bool {
+        self.members.contains_key(&peer)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Who says so of each, in the order of the ids.
+    pub fn sources(&self) -> impl Iterator<Item = (PeerId, &[Source])> {
+        self.members.iter().map(|(peer, member)| (*peer, &member.sources[..]))
+    }
+
+    /// Who says that this one is there.
+    pub fn sources_of(&self, peer: PeerId) -> &[Source] {
+        self.members.get(&peer).map(|member| &member.sources[..]).unwrap_or_default()
+    }
+
+    /// The relays among them.
+    pub fn relays_of(&self, peer: PeerId) -> impl Iterator<Item = PeerId> {
+        self.sources_of(peer).iter().filter_map(Source::relay)
+    }
+
+    /// Another number when anything has changed.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 }
 
