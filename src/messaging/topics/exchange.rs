@@ -35,9 +35,12 @@ const MAX_ID: usize = 64;
 /// The longest message without its length.
 pub const MAX_MESSAGE: usize =
     MAX_TOPIC_NAME + MAX_NAMED * (MAX_ID + MAX_ADDRESSES * (MAX_ADDRESS + 3) + 8) + 8;
-/// Exchanges that one peer may begin with us. (Bytes are not counted.)
-pub const ASK_FLOW: Flow =
-    Flow { messages: Rate { per_second: 1, burst: 32 }, bytes: Rate { per_second: 1, burst: 1 } };
+/// Exchanges that one peer may begin with us.
+pub const ASK_FLOW: Flow = flow(1, 32);
+/// Peers whom one peer names that we dial for it,
+pub const TELLER_FLOW: Flow = flow(1, 16);
+/// and whom all together name.
+pub const TELLERS_FLOW: Flow = flow(2, 64);
 /// Peers of whom it is remembered how much they ask.
 pub const MAX_ASKERS: usize = 1024;
 
@@ -141,6 +144,12 @@ impl Named {
         }
         Ok(Self { peer: peer.ok_or(ExchangeError::Field("peer"))?, addresses })
     }
+}
+
+/// Of so many; their bytes are not counted.
+const fn flow(per_second: u32, burst: u32) -> Flow {
+    let messages = Rate { per_second, burst };
+    Flow { messages, bytes: Rate { per_second: 1, burst: 1 } }
 }
 
 /// The length of the message that begins with `bytes`; `None`: more bytes are needed to know.

@@ -9,8 +9,9 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::boxmap::BoxMap;
 use crate::messaging::topics::{
+    exchange::{TELLER_FLOW, TELLERS_FLOW},
     judge::make_room,
-    rate::{Flow, Meter, Rate},
+    rate::Meter,
 };
 use crate::platform::time::Duration;
 
@@ -24,10 +25,6 @@ pub const REDIAL_AFTER: Duration = Duration::from_secs(60);
 pub const HOLD: Duration = Duration::from_millis(500);
 /// Peers of whom it is remembered that they were dialled.
 pub const MAX_REMEMBERED: usize = 512;
-/// Peers that one peer may name. (Bytes are not counted.)
-pub const TELLER_FLOW: Flow = flow(1, 16);
-/// Peers that all together may name.
-pub const TELLERS_FLOW: Flow = flow(2, 64);
 /// Tellers whose rates are remembered.
 const MAX_TELLERS: usize = 256;
 
@@ -125,14 +122,10 @@ impl Strangers {
     }
 }
 
-const fn flow(per_second: u32, burst: u32) -> Flow {
-    let messages = Rate { per_second, burst };
-    Flow { messages, bytes: Rate { per_second: 1, burst: 1 } }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messaging::topics::rate::Rate;
 
     const NOW: Duration = Duration::from_secs(100);
 
