@@ -20,6 +20,7 @@ use super::{
     dht::Queries,
     error::NetworkError,
     keeping::Keeping,
+    nearby::Nearby,
     peers::Peers,
     relay_driver::RecordResult,
     relay_keeper::{RelayEvent, RelayIndex, RelayKeeper, RelayPhase},
@@ -46,6 +47,7 @@ pub struct EventLoop {
     pub(super) connections: Connections,
     pub(super) wanted: Wanted,
     pub(super) keeping: Keeping,
+    pub(super) nearby: Nearby,
     pub(super) book: AddressBook,
     pub(super) queries: Queries,
     pub(super) topics: Topics,
@@ -70,9 +72,18 @@ pub struct EventLoop {
 /// Why a dial was made.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    Relay { relay: RelayIndex, attempt: u32, address: Multiaddr },
+    Relay {
+        relay: RelayIndex,
+        attempt: u32,
+        address: Multiaddr,
+    },
     Peer(PeerId),
-    Address { address: Multiaddr, reply: DialReply },
+    /// It was found nearby.
+    Nearby(PeerId),
+    Address {
+        address: Multiaddr,
+        reply: DialReply,
+    },
 }
 
 impl EventLoop {
@@ -86,8 +97,10 @@ impl EventLoop {
         let peer = config.keypair.public().to_peer_id();
         let dialer = platform::dialer();
         let (circuits, relay_client) = relay::client::new(peer);
-        let transport = transport::transport(&config.keypair, circuits, TRANSPORT_TIMEOUT)
-            .map_err(|e| NetworkError::Setup(e.to_string()))?;
+        let setup = |e: transport::TransportSetupError| NetworkError::Setup(e.to_string());
+        let (nearby, tabs) = Nearby::start(&config.keypair, config.search).map_err(setup)?;
+        let transport = transport::transport(&config.keypair, circuits, tabs, TRANSPORT_TIMEOUT)
+            .map_err(setup)?;
         let (behaviour, gate) = Behaviour::new(&config, relay_client)?;
         let swarm_config = platform::swarm_config()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -107,6 +120,7 @@ impl EventLoop {
             connections: Connections::default(),
             wanted: Wanted::default(),
             keeping: Keeping::new(seed(peer), config.marks),
+            nearby,
             book: AddressBook::new(dialer),
             queries: Queries::default(),
             topics: Topics::new(gate, shared, names),
@@ -141,6 +155,7 @@ impl EventLoop {
                     None => break None,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                neighbour = self.nearby.next() => self.on_neighbour(neighbour),
                 happened = self.topics.next() => self.on_topics_happened(happened),
                 Some(result) = self.fetches.join_next(), if !self.fetches.is_empty() => {
                     if let Ok((relay, result)) = result {
@@ -201,6 +216,7 @@ impl EventLoop {
             self.perform(actions);
         }
         self.keep_peers();
+        self.dial_nearby();
         self.tick_topics();
         if !self.queries.is_empty() {
             self.end_abandoned_queries();
@@ -222,7 +238,7 @@ impl EventLoop {
     /// the browser.
     fn set_timer(&mut self) {
         let wakes = self.keeper.next_wake().into_iter().chain(self.keeping.next_wake());
-        let wakes = wakes.map(|at| self.started + at);
+        let wakes = wakes.chain(self.nearby.keeper.next_wake()).map(|at| self.started + at);
         let running = self.timer.as_ref().map(|(at, _)| *at);
         let sweep = (!self.wanted.is_empty() || !self.queries.is_empty()).then(|| {
             let latest = Instant::now() + SWEEP_INTERVAL;
@@ -290,6 +306,7 @@ impl EventLoop {
             connected_peers: self.connections.count(),
             listen_addresses,
             protected: self.keeping.peers().collect(),
+            tabs: self.nearby.finds_tabs(),
             closed: false,
         }
     }

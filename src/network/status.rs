@@ -19,6 +19,8 @@ pub struct Status {
     pub listen_addresses: Vec<Multiaddr>,
     /// The peers that are kept connected, whether or not they are at the moment.
     pub protected: Vec<PeerId>,
+    /// Other tabs of this origin are found and connected.
+    pub tabs: bool,
     pub closed: bool,
 }
 

@@ -28,6 +28,7 @@ impl EventLoop {
                 peer_id, connection_id, num_established, cause, ..
             } => {
                 self.connections.closed(peer_id, connection_id);
+                self.on_neighbour_disconnected(peer_id);
                 if num_established == 0 {
                     self.on_topics_disconnected(peer_id);
                     self.keeping.disconnected(peer_id, self.now());
@@ -72,6 +73,7 @@ impl EventLoop {
     ) {
         self.connections.established(peer, connection, endpoint);
         self.keeping.connected(peer, self.now());
+        self.on_neighbour_connected(peer);
         if let ConnectedPoint::Dialer { address, .. } = endpoint {
             self.book.add(peer, address.clone());
         }
@@ -84,7 +86,7 @@ impl EventLoop {
                 None
             }
             Some(Purpose::Address { reply, .. }) => Some(reply),
-            Some(Purpose::Peer(_)) | None => None,
+            Some(Purpose::Peer(_) | Purpose::Nearby(_)) | None => None,
         };
         // Whoever is told that the peer is connected finds it among the peers.
         self.publish_peers();
@@ -117,6 +119,12 @@ impl EventLoop {
                     want.reason = reason;
                     self.pursue(peer);
                 }
+            }
+            Some(Purpose::Nearby(peer)) => {
+                tracing::debug!(%peer, %reason, "a peer nearby was not reached");
+                self.nearby.keeper.failed(peer, self.now());
+                // Somebody may have wanted it meanwhile.
+                self.pursue(peer);
             }
             // Another part of the swarm dialled it; ours was put off because of that.
             None => {
