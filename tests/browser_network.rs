@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CLOSED: &str = "127.0.0.1:9399";
 
 fn network(relays: &[&str]) -> Network {
-    start(relays, Search { tabs: false })
+    start(relays, Search { tabs: false, ..Search::default() })
 }
 
 fn start(relays: &[&str], search: Search) -> Network {
@@ -76,7 +76,7 @@ async fn a_relay_url_that_does_not_answer_is_an_error_that_names_it() {
 #[wasm_bindgen_test]
 async fn tabs_find_each_other_and_large_streams_pass_both_ways() {
     const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
-    let [one, other] = [(); 2].map(|()| start(&[], Search { tabs: true }));
+    let [one, other] = [(); 2].map(|()| start(&[], Search::default()));
     let mut incoming = other.accept(ECHO).await.expect("accepted");
     let found = async {
         let mut peers = one.peers();

@@ -157,7 +157,7 @@ export interface PeerScoreInput {
 }
 
 /**
- * Opens this browser's peer. Works offline too: then `connected` is false until a relay is reached.
+ * Opens this browser's peer. Works offline too: then `connected` is false until a relay or another tab is reached.
  *
  * The page must be a secure context, that is, come from `https:` or from localhost: the peer needs Web
  * Locks and WebCrypto, which browsers offer nowhere else.

@@ -148,7 +148,7 @@ impl Dialer {
     }
 }
 
-fn is_loopback(address: &Multiaddr) -> bool {
+pub(super) fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => IpAddr::from(ip).is_loopback(),
         Some(Protocol::Ip6(ip)) => IpAddr::from(ip).is_loopback(),

@@ -14,11 +14,13 @@ use libp2p::{Multiaddr, PeerId};
 pub struct Search {
     /// In a browser: other tabs and workers of the same origin.
     pub tabs: bool,
+    /// Natively: peers of the local network, by mDNS. They are told that this peer is there, and where.
+    pub mdns: bool,
 }
 
 impl Default for Search {
     fn default() -> Self {
-        Self { tabs: true }
+        Self { tabs: true, mdns: false }
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use libp2p::PeerId;
 
 use super::{
-    MAX_TABS, Tab, Token,
+    MAX_TABS, NOTICES, Tab, Token,
     notice::{Notice, What},
 };
 use crate::boxmap::BoxMap;
@@ -157,15 +157,12 @@ impl Roll {
     }
 }
 
-/// Before the number of a tab and the id of its peer.
-const LOCK: &str = "tabpeer/tabs/1/";
-
 fn lock_name(tab: Tab, peer: PeerId) -> String {
-    format!("{LOCK}{tab:016x}/{peer}")
+    format!("{NOTICES}/{tab:016x}/{peer}")
 }
 
 fn parts(name: &str) -> Option<(Tab, PeerId)> {
-    let (tab, peer) = name.strip_prefix(LOCK)?.split_once('/')?;
+    let (tab, peer) = name.strip_prefix(NOTICES)?.strip_prefix('/')?.split_once('/')?;
     let tab = Tab::from_str_radix(tab, 16).ok()?;
     let peer = if name.len() <= MAX_LOCK_NAME { peer.parse().ok()? } else { return None };
     // Each tab has one lock.
@@ -266,14 +263,15 @@ mod tests {
         let strange = [
             String::new(),
             "app/lock".into(),
-            LOCK.into(),
+            NOTICES.into(),
+            format!("{NOTICES}/"),
             roll.lock_name(),
             lock_name(9, roll.peer),
             lock_name(9, peer) + "/",
-            format!("{LOCK}9/{peer}"),
-            format!("{LOCK}{:016X}/{peer}", 0xab),
-            format!("{LOCK}{:016x}/nobody", 9),
-            format!("{LOCK}{:016x}/{}", 9, "1".repeat(10_000)),
+            format!("{NOTICES}/9/{peer}"),
+            format!("{NOTICES}/{:016X}/{peer}", 0xab),
+            format!("{NOTICES}/{:016x}/nobody", 9),
+            format!("{NOTICES}/{:016x}/{}", 9, "1".repeat(10_000)),
             format!("tabpeer-{peer}"),
         ];
         assert_eq!(see(&mut roll, &strange), []);
