@@ -108,7 +108,19 @@ export interface ConnectOptions {
   routers?: string[];
   /**
    * Whether this tab and other tabs and workers of the same origin find each other and connect within the browser,
-   * without any network (default true). Each needs an identity of its own, a `peerKey`.
+   * without any network (default true). Each needs an identity of its own:
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * // One that lasts as long as this page.
+   * const { privateKey } = await crypto.subtle.generateKey('Ed25519', true, ['sign', 'verify']);
+   * const { d, x } = await crypto.subtle.exportKey('jwk', privateKey);
+   * const raw = (part) => atob(part.replaceAll('-', '+').replaceAll('_', '/'));
+   * const peer = await connect({ relays: [], peerKey: btoa(`\b\x01\x12@${raw(d)}${raw(x)}`) });
+   *
+   * peer.addEventListener('peer:connect', ({ detail }) => console.log(detail.peerID, detail.transport)); // … 'tab'
+   * ```
    */
   tabs?: boolean;
   /** Gives up; the promise rejects with the signal's reason. */

@@ -155,7 +155,7 @@ impl EventLoop {
                     None => break None,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
-                neighbour = self.nearby.next() => self.on_neighbour(neighbour),
+                neighbour = self.nearby.finder.next() => self.on_neighbour(neighbour),
                 happened = self.topics.next() => self.on_topics_happened(happened),
                 Some(result) = self.fetches.join_next(), if !self.fetches.is_empty() => {
                     if let Ok((relay, result)) = result {
@@ -306,7 +306,7 @@ impl EventLoop {
             connected_peers: self.connections.count(),
             listen_addresses,
             protected: self.keeping.peers().collect(),
-            tabs: self.nearby.finds_tabs(),
+            tabs: self.nearby.finder.finds_tabs(),
             closed: false,
         }
     }

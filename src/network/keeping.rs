@@ -143,7 +143,7 @@ impl EventLoop {
             self.probe(peer);
         }
         self.keeping.way_opened(self.now());
-        self.nearby.announce();
+        self.nearby.finder.announce();
     }
 
     fn surplus(&mut self, now: Duration) -> Vec<PeerId> {

@@ -1,8 +1,6 @@
 //! Peers that are found without being named ([`crate::platform::nearby`]): dials them as the keeper
 //! decides, and keeps them connected, which costs little and spares them a relay.
 
-use std::ops::{Deref, DerefMut};
-
 use libp2p::{
     PeerId,
     identity::Keypair,
@@ -20,7 +18,7 @@ use crate::platform::{
 };
 
 pub(super) struct Nearby {
-    finder: Finder,
+    pub(super) finder: Finder,
     pub(super) keeper: NearbyKeeper,
 }
 
@@ -33,20 +31,6 @@ impl Nearby {
         let (finder, transport) = Finder::start(keypair, search)?;
         let keeper = NearbyKeeper::new(PeerId::from_public_key(&keypair.public()));
         Ok((Self { finder, keeper }, transport))
-    }
-}
-
-impl Deref for Nearby {
-    type Target = Finder;
-
-    fn deref(&self) -> &Finder {
-        &self.finder
-    }
-}
-
-impl DerefMut for Nearby {
-    fn deref_mut(&mut self) -> &mut Finder {
-        &mut self.finder
     }
 }
 

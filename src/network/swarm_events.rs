@@ -46,7 +46,7 @@ impl EventLoop {
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 tracing::debug!(%address, "listening");
-                self.nearby.listening(&address, true);
+                self.nearby.finder.listening(&address, true);
                 if let Some(relay) = self.listeners.get(&listener_id).copied() {
                     self.relay_event(relay, RelayEvent::Reserved);
                     // Protected peers may be at the same relay.
@@ -54,7 +54,7 @@ impl EventLoop {
                 }
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.nearby.listening(&address, false);
+                self.nearby.finder.listening(&address, false);
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 if let Some(relay) = self.listeners.remove(&listener_id) {

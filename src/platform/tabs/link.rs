@@ -48,6 +48,8 @@ pub enum Broken {
     Reset,
     #[error("the other tab is gone")]
     Gone,
+    #[error("the other tab does not answer")]
+    Silent,
     #[error("this tab was put aside")]
     Aside,
     #[error("the browser did not take a message")]

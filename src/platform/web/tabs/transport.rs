@@ -17,7 +17,14 @@ use libp2p::{
 use send_wrapper::SendWrapper;
 
 use super::{connection::Connection, hub::Hub};
-use crate::platform::tabs::{Tab, link::Broken};
+use crate::platform::{
+    tabs::{Tab, link::Broken},
+    time::{self, Duration},
+};
+
+/// How long another tab may take to listen. One that is stopped should not keep others from trying the
+/// other ways to its peer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct TabTransport {
     hub: SendWrapper<Rc<Hub>>,
@@ -60,7 +67,9 @@ impl Transport for TabTransport {
         };
         let connection = self.hub.dial(tab).map_err(TransportError::Other)?;
         let opening = async move {
-            connection.opened().await?;
+            time::timeout(ANSWER_TIMEOUT, connection.opened())
+                .await
+                .map_err(|_| Broken::Silent)??;
             Ok(connection)
         };
         Ok(SendWrapper::new(opening.boxed_local()))
