@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result},
     exchange::config::ExchangeConfig,
     network::{NetworkError, RelaySpec},
+    platform::nearby::Search,
 };
 
 /// Longest text accepted for a key, CID, peer id or address.
@@ -31,6 +32,8 @@ pub struct PeerConfig {
     pub file_update_topic: Option<String>,
     /// Where content is looked for, and how long.
     pub exchange: ExchangeConfig,
+    /// Which peers to find without being told of them.
+    pub search: Search,
 }
 
 impl Default for PeerConfig {
@@ -42,6 +45,7 @@ impl Default for PeerConfig {
             relay_wait: RELAY_WAIT,
             file_update_topic: None,
             exchange: ExchangeConfig::default(),
+            search: Search::default(),
         }
     }
 }

@@ -61,6 +61,8 @@
 //!
 //! Pure keepers decide whom to dial when: [`network::relay_keeper`] for the relays,
 //! [`network::peer_keeper`] for the peers that the app named; [`network::water_marks`] whom to close.
+//! Tabs of one origin, natively peers of the local network, are found without being named
+//! ([`platform::nearby`]); [`network::nearby_keeper`] says when to dial them.
 //! The page's events (`js::life`), and a gap in the time of day ([`network::awake`]), nudge the event
 //! loop: what waits is dialled, what stands is probed with a ping, and closed if it does not answer.
 //! What changes is told by watches, which hold the latest state and no more; `Peer::changes` makes

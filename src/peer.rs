@@ -149,6 +149,7 @@ impl Peer {
         let network = Network::start(NetworkConfig {
             relays: config.relays,
             listen: config.listen,
+            search: config.search,
             ..NetworkConfig::new(keypair.clone())
         })
         .map_err(convert::start_error)?;

@@ -44,6 +44,10 @@ pub struct Arguments {
     )]
     external_address: Vec<Multiaddr>,
 
+    /// Let peers of the local network find this relay, by mDNS.
+    #[arg(long, env = "TABPEER_RELAY_MDNS")]
+    mdns: bool,
+
     /// Serve HTTP here [default: 0.0.0.0:4080].
     #[arg(long, value_name = "HOST:PORT", env = "TABPEER_RELAY_HTTP")]
     http: Option<SocketAddr>,
@@ -111,6 +115,7 @@ impl Arguments {
             &mut config.external_addresses,
             Some(self.external_address).filter(|addresses| !addresses.is_empty()),
         );
+        config.mdns |= self.mdns;
         replace(&mut config.http.listen, self.http);
         if self.site.is_some() {
             config.http.site = self.site;
@@ -154,11 +159,12 @@ mod tests {
             path,
             "--circuit-bytes",
             "9",
+            "--mdns",
             "--listen",
             "/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/tcp/0/ws",
         ]);
         let config = arguments.into_config().unwrap();
         assert_eq!((config.circuits.circuit_bytes, config.circuits.max_circuits), (9, 8));
-        assert_eq!(config.listen.len(), 2);
+        assert_eq!((config.listen.len(), config.mdns), (2, true));
     }
 }

@@ -34,6 +34,8 @@ pub struct RelayConfig {
     /// What is announced in place of the addresses listened on, e.g. behind NAT or a reverse proxy. Certificate hashes
     /// are added to those that end in `/webtransport`.
     pub external_addresses: Vec<Multiaddr>,
+    /// Peers of the local network find this relay, by mDNS.
+    pub mdns: bool,
     pub http: HttpConfig,
     pub circuits: CircuitConfig,
     pub dht: DhtConfig,
@@ -154,6 +156,7 @@ impl Default for RelayConfig {
             .filter_map(|address| address.parse().ok())
             .collect(),
             external_addresses: Vec::new(),
+            mdns: false,
             http: HttpConfig::default(),
             circuits: CircuitConfig::default(),
             dht: DhtConfig::default(),

@@ -16,6 +16,7 @@ use tabpeer::network::NetworkError;
 use tabpeer::network::connections::Connections;
 use tabpeer::network::gossip::Gate;
 use tabpeer::network::peers::Peers;
+use tabpeer::platform::Finder;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::behaviour::{Behaviour, BehaviourEvent};
@@ -41,6 +42,8 @@ pub struct EventLoop {
     connections: Connections,
     peers: watch::Sender<Arc<Peers>>,
     topics: Option<Topics>,
+    /// Lets this relay be found. Whom it finds does not matter: a relay dials nobody.
+    finder: Finder,
 }
 
 impl EventLoop {
@@ -50,6 +53,7 @@ impl EventLoop {
         listen: &[Multiaddr],
         configured: Vec<Multiaddr>,
         dht_protocol: Option<String>,
+        finder: Finder,
     ) -> Result<(Self, watch::Receiver<Vec<Multiaddr>>, RelayStreams), RelayError> {
         let mut waiting: HashMap<ListenerId, Multiaddr> = HashMap::new();
         for address in listen {
@@ -76,6 +80,7 @@ impl EventLoop {
             connections: Connections::default(),
             peers,
             topics: gate.map(Topics::new),
+            finder,
         };
         let all_known = async {
             while !waiting.is_empty() {
@@ -122,6 +127,7 @@ impl EventLoop {
                 event = self.swarm.select_next_some() => self.handle(event),
                 Some(command) = self.commands.recv() => self.obey(command),
                 () = at(wake) => self.tick_topics(),
+                found = self.finder.next() => tracing::debug!(?found, "mDNS"),
                 _ = &mut stop => break,
             }
             self.connections.publish(&self.peers, |_| false);
@@ -191,9 +197,13 @@ impl EventLoop {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 tracing::info!(%address, "listening");
+                self.finder.listening(&address, true);
                 self.announce();
             }
-            SwarmEvent::ExpiredListenAddr { .. } => self.announce(),
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.finder.listening(&address, false);
+                self.announce();
+            }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 tracing::warn!(?addresses, ?reason, "a listener has closed");
                 self.announce();

@@ -37,6 +37,7 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
 use tabpeer::exchange::bitswap::Bitswap;
 use tabpeer::network::peers::PeerStreams;
+use tabpeer::platform::{Finder, nearby::Search};
 use tabpeer::store::Store;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -120,8 +121,12 @@ impl Relay {
         let swarm = behaviour::swarm(&identity, config, clock)?;
         let dht_protocol = config.dht.enabled.then(|| config.dht.protocol.clone());
         let external = config.external_addresses.clone();
+        let search = Search { mdns: config.mdns, ..Search::default() };
+        let (finder, _) = Finder::start(&identity, search)
+            .map_err(|error| RelayError::Setup(error.to_string()))?;
+        let listen = &config.listen;
         let (event_loop, addresses, streams) =
-            event_loop::EventLoop::listen(swarm, &config.listen, external, dht_protocol).await?;
+            event_loop::EventLoop::listen(swarm, listen, external, dht_protocol, finder).await?;
         let web = http::Server::bind(config).await?;
         let http_addr = web.address();
         let network = Task::spawn(|stop| event_loop.run(stop));

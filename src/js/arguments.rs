@@ -149,6 +149,9 @@ impl Options {
             (None, Some(origin)) => vec![RelaySpec::Url(origin)],
             (None, None) => Vec::new(),
         };
+        if let Some(tabs) = self.read("tabs", "not true or false", |value| value.as_bool())? {
+            config.search.tabs = tabs;
+        }
         config.file_update_topic = self.string("fileUpdateNotifyTopic")?;
         config.exchange.gateways = self.servers("gateways")?;
         config.exchange.routers = self.servers("routers")?;

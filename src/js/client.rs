@@ -12,7 +12,7 @@ use super::{
     download::{RawDownload, chunk_request, tell},
     failure::{failure, promise, thrown},
     file::OpenFile,
-    life::Life,
+    life,
 };
 use crate::{
     config,
@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     exchange::{fetch::MAX_TRUST, webapp::WireError},
     peer::{Content, ListOptions, OpenOptions, Peer, ProgressSink, StoreOptions},
-    platform::web::idb::IdbDatabases,
+    platform::web::{events::Listeners, idb::IdbDatabases},
 };
 
 /// Opens the peer of this origin; see `connect` in `index.d.ts`.
@@ -43,7 +43,7 @@ pub fn open(options: JsValue) -> Promise {
 #[wasm_bindgen]
 pub struct Client {
     pub(super) peer: Peer,
-    life: Life,
+    life: Listeners,
 }
 
 #[wasm_bindgen]
@@ -313,7 +313,7 @@ impl Client {
     }
 
     fn new(peer: Peer) -> Self {
-        let life = Life::watch(peer.network().clone());
+        let life = life::watch(peer.network().clone());
         Self { peer, life }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     },
     peer::{Change, FindOptions, Overview},
     platform::{
-        self,
+        self, Carrier,
         time::{Duration, Instant},
     },
 };
@@ -124,7 +124,8 @@ fn status(id: String, overview: &Overview) -> JsValue {
     let others = others.map(|info| peer(info, network.protected.contains(&info.id)));
     let protected = network.protected.iter().map(|peer| JsValue::from(peer.to_string()));
     let addresses = network.listen_addresses.iter().map(|at| JsValue::from(at.to_string()));
-    let transports = platform::dialer().transports().into_iter().map(JsValue::from);
+    let tabs = network.tabs.then(|| Carrier::Tab.name());
+    let transports = platform::dialer().transports().into_iter().chain(tabs).map(JsValue::from);
     let reachable = if network.listen_addresses.is_empty() { "no" } else { "relayed" };
     let dht = match network.dht {
         DhtState::Bootstrapping => "bootstrapping",

@@ -85,7 +85,7 @@ export interface ConnectOptions {
    * Relays to meet other peers at: URLs of relays (`https://relay.example`, the best form: the relay
    * tells its present addresses there) or multiaddrs. `connect` resolves as soon as one answers.
    * Left out: the page's own origin is asked, so a page served by a relay needs no configuration.
-   * At most 16. An empty list: no network.
+   * At most 16. An empty list: no network; other tabs are found all the same.
    */
   relays?: string[];
   /**
@@ -106,6 +106,23 @@ export interface ConnectOptions {
   gateways?: string[];
   /** Delegated routers (`https://…/routing/v1` without the path) that are asked who has a CID; none by default, at most 16. */
   routers?: string[];
+  /**
+   * Whether this tab and other tabs and workers of the same origin find each other and connect within the browser,
+   * without any network (default true). Each needs an identity of its own:
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * // One that lasts as long as this page.
+   * const { privateKey } = await crypto.subtle.generateKey('Ed25519', true, ['sign', 'verify']);
+   * const { d, x } = await crypto.subtle.exportKey('jwk', privateKey);
+   * const raw = (part) => atob(part.replaceAll('-', '+').replaceAll('_', '/'));
+   * const peer = await connect({ relays: [], peerKey: btoa(`\b\x01\x12@${raw(d)}${raw(x)}`) });
+   *
+   * peer.addEventListener('peer:connect', ({ detail }) => console.log(detail.peerID, detail.transport)); // … 'tab'
+   * ```
+   */
+  tabs?: boolean;
   /** Gives up; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
   /** Called once when the client is closed, however that came about; so does the event `close`. */
@@ -152,7 +169,7 @@ export interface PeerScoreInput {
 }
 
 /**
- * Opens this browser's peer. Works offline too: then `connected` is false until a relay is reached.
+ * Opens this browser's peer. Works offline too: then `connected` is false until a relay or another tab is reached.
  *
  * The page must be a secure context, that is, come from `https:` or from localhost: the peer needs Web
  * Locks and WebCrypto, which browsers offer nowhere else.
@@ -403,8 +420,8 @@ export interface PeerStatus {
   route: 'direct' | 'relayed';
   /** The peer id of the relay in between. */
   relay?: string;
-  /** That of the connection; to the relay, if it is relayed. */
-  transport?: 'websocket' | 'webtransport' | 'tcp';
+  /** That of the connection; to the relay, if it is relayed. `tab`: another tab of this origin. */
+  transport?: 'websocket' | 'webtransport' | 'tab' | 'tcp';
   address: string;
   /** It may carry little: the relay in between limits it. */
   limited: boolean;
@@ -436,7 +453,7 @@ export interface Status {
   /** Where they can. */
   addresses: string[];
   /** What this browser can connect with. */
-  transports: ('websocket' | 'webtransport' | 'tcp')[];
+  transports: ('websocket' | 'webtransport' | 'tab' | 'tcp')[];
   /** In the order in which they were given. */
   relays: RelayStatus[];
   /** The connected peers; the relays are not among them. */

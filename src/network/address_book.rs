@@ -85,7 +85,9 @@ mod tests {
     #[test]
     fn only_what_can_be_dialled_is_kept() {
         let (mut book, peer) = (book(), PeerId::random());
-        book.add(peer, "/ip4/127.0.0.1/tcp/1".parse().expect("an address"));
+        for named in ["/ip4/127.0.0.1/tcp/1", "/memory/1"] {
+            book.add(peer, named.parse().expect("an address"));
+        }
         book.add(peer, address(2).with_p2p(PeerId::random()).expect("an address"));
         assert_eq!(book.get(peer), []);
         book.add(peer, address(2).with_p2p(peer).expect("an address"));

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use libp2p::{Multiaddr, identity::Keypair};
 
 use super::{address, error::NetworkError, relay_keeper::RelayTarget, water_marks::Marks};
-use crate::platform::{Carrier, Dialer, time::Duration};
+use crate::platform::{Carrier, Dialer, nearby::Search, time::Duration};
 
 /// How long a peer is looked for, all its addresses together.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -62,6 +62,8 @@ pub const MAX_KNOWN_PEERS: usize = 512;
 pub const MAX_ADDRESSES_PER_PEER: usize = 8;
 /// Protocols remembered of one peer.
 pub const MAX_PROTOCOLS_PER_PEER: usize = 128;
+/// Peers nearby that are known at once.
+pub const MAX_NEARBY: usize = 64;
 /// Characters kept of the name that a peer gives itself.
 pub const MAX_AGENT_LENGTH: usize = 128;
 /// Relays in the configuration.
@@ -103,6 +105,8 @@ pub struct NetworkConfig {
     pub listen: Vec<Multiaddr>,
     /// How many peers stay connected.
     pub marks: Marks,
+    /// Which peers to find without being told of them.
+    pub search: Search,
 }
 
 impl NetworkConfig {
@@ -113,6 +117,7 @@ impl NetworkConfig {
             agent_version: concat!("tabpeer/", env!("CARGO_PKG_VERSION")).to_owned(),
             listen: Vec::new(),
             marks: Marks::default(),
+            search: Search::default(),
         }
     }
 }

@@ -58,8 +58,8 @@ impl EventLoop {
         }
     }
 
-    /// Dials a wanted peer at whatever was not tried yet. Gives up when there is nothing left and
-    /// no relay on its way that might know the peer.
+    /// Dials a wanted peer at whatever was not tried yet, at first where it was found nearby. Gives up
+    /// when there is nothing left and no relay on its way that might know the peer.
     pub(super) fn pursue(&mut self, peer: PeerId) {
         let mut candidates = self.book.get(peer);
         for (_, relay, address) in self.keeper.connected() {
@@ -70,6 +70,18 @@ impl EventLoop {
         let Some(want) = self.wanted.get_mut(peer) else { return };
         if want.dial.is_some() {
             return;
+        }
+        let mut near = self.nearby.keeper.addresses(peer);
+        near.retain(|address| !want.tried.contains(address));
+        if !near.is_empty() {
+            let options = DialOpts::peer_id(peer).addresses(near.clone()).build();
+            let id = options.connection_id();
+            if self.swarm.dial(options).is_ok() {
+                want.tried.extend(near);
+                want.dial = Some(id);
+                self.dials.insert(id, Purpose::Peer(peer));
+                return;
+            }
         }
         let given = want.given.drain(..).map(address::without_peer);
         let mut addresses: Vec<Multiaddr> = given.collect();

@@ -20,6 +20,7 @@ use super::{
     dht::Queries,
     error::NetworkError,
     keeping::Keeping,
+    nearby::Nearby,
     peers::Peers,
     relay_driver::RecordResult,
     relay_keeper::{RelayEvent, RelayIndex, RelayKeeper, RelayPhase},
@@ -47,6 +48,7 @@ pub struct EventLoop {
     pub(super) connections: Connections,
     pub(super) wanted: Wanted,
     pub(super) keeping: Keeping,
+    pub(super) nearby: Nearby,
     pub(super) book: AddressBook,
     pub(super) queries: Queries,
     pub(super) topics: Topics,
@@ -71,9 +73,18 @@ pub struct EventLoop {
 /// Why a dial was made.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    Relay { relay: RelayIndex, attempt: u32, address: Multiaddr },
+    Relay {
+        relay: RelayIndex,
+        attempt: u32,
+        address: Multiaddr,
+    },
     Peer(PeerId),
-    Address { address: Multiaddr, reply: DialReply },
+    /// It was found nearby.
+    Nearby(PeerId),
+    Address {
+        address: Multiaddr,
+        reply: DialReply,
+    },
 }
 
 impl EventLoop {
@@ -87,8 +98,10 @@ impl EventLoop {
         let peer = config.keypair.public().to_peer_id();
         let dialer = platform::dialer();
         let (circuits, relay_client) = relay::client::new(peer);
-        let transport = transport::transport(&config.keypair, circuits, TRANSPORT_TIMEOUT)
-            .map_err(|e| NetworkError::Setup(e.to_string()))?;
+        let setup = |e: transport::TransportSetupError| NetworkError::Setup(e.to_string());
+        let (nearby, tabs) = Nearby::start(&config.keypair, config.search).map_err(setup)?;
+        let transport = transport::transport(&config.keypair, circuits, tabs, TRANSPORT_TIMEOUT)
+            .map_err(setup)?;
         let (behaviour, gate) = Behaviour::new(&config, relay_client)?;
         let swarm_config = platform::swarm_config()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -109,6 +122,7 @@ impl EventLoop {
             connections: Connections::default(),
             wanted: Wanted::default(),
             keeping: Keeping::new(seed(peer), config.marks),
+            nearby,
             book: AddressBook::new(dialer),
             queries: Queries::default(),
             topics: Topics::new(gate, shared, names, exchanges, seed(peer)),
@@ -143,6 +157,7 @@ impl EventLoop {
                     None => break None,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                neighbour = self.nearby.finder.next() => self.on_neighbour(neighbour),
                 happened = self.topics.next() => self.on_topics_happened(happened),
                 Some(result) = self.fetches.join_next(), if !self.fetches.is_empty() => {
                     if let Ok((relay, result)) = result {
@@ -205,6 +220,7 @@ impl EventLoop {
         }
         self.keep_peers();
         self.tick_dht();
+        self.dial_nearby();
         self.tick_topics();
         if self.wanted.is_empty() {
             return;
@@ -223,7 +239,7 @@ impl EventLoop {
     /// the browser.
     fn set_timer(&mut self) {
         let wakes = self.keeper.next_wake().into_iter().chain(self.keeping.next_wake());
-        let wakes = wakes.chain(self.queries.next_wake());
+        let wakes = wakes.chain(self.queries.next_wake()).chain(self.nearby.keeper.next_wake());
         let wakes = wakes.map(|at| self.started + at);
         let running = self.timer.as_ref().map(|(at, _)| *at);
         let sweep = (!self.wanted.is_empty() || !self.queries.is_empty()).then(|| {
@@ -293,6 +309,7 @@ impl EventLoop {
             listen_addresses,
             protected: self.keeping.peers().collect(),
             dht: self.queries.state(),
+            tabs: self.nearby.finder.finds_tabs(),
             closed: false,
         }
     }

@@ -102,7 +102,8 @@ impl EventLoop {
         for peer in peers {
             if self.keeping.keeper.remove(*peer) {
                 self.keeping.dials.retain(|(dialled, _)| dialled != peer);
-                self.swarm.behaviour_mut().streams.keep(*peer, false);
+                let near = self.nearby.keeper.knows(*peer);
+                self.swarm.behaviour_mut().streams.keep(*peer, near);
             }
         }
     }
@@ -140,13 +141,16 @@ impl EventLoop {
             self.probe(peer);
         }
         self.keeping.way_opened(self.now());
+        self.nearby.finder.announce();
     }
 
     fn surplus(&mut self, now: Duration) -> Vec<PeerId> {
         let (keeper, connections) = (&self.keeper, &self.connections);
         let (kept, behaviour) = (&self.keeping.keeper, self.swarm.behaviour());
+        let near = &self.nearby.keeper;
         let worth = |peer| {
             let stays = kept.contains(peer)
+                || near.knows(peer)
                 || keeper.index_of(peer).is_some()
                 || behaviour.streams.in_use(peer)
                 || behaviour.gossipsub.all_mesh_peers().any(|meshed| *meshed == peer);

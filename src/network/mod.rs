@@ -19,6 +19,8 @@ pub mod error;
 mod event_loop;
 pub mod gossip;
 mod keeping;
+mod nearby;
+pub mod nearby_keeper;
 pub mod peer_keeper;
 pub mod peers;
 pub mod pong;

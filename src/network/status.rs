@@ -20,6 +20,8 @@ pub struct Status {
     /// The peers that are kept connected, whether or not they are at the moment.
     pub protected: Vec<PeerId>,
     pub dht: DhtState,
+    /// Other tabs of this origin are found and connected.
+    pub tabs: bool,
     pub closed: bool,
 }
 

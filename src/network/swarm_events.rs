@@ -28,6 +28,7 @@ impl EventLoop {
                 peer_id, connection_id, num_established, cause, ..
             } => {
                 self.connections.closed(peer_id, connection_id);
+                self.on_neighbour_disconnected(peer_id);
                 if num_established == 0 {
                     self.on_topics_disconnected(peer_id);
                     self.keeping.disconnected(peer_id, self.now());
@@ -53,6 +54,7 @@ impl EventLoop {
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 tracing::debug!(%address, "listening");
+                self.nearby.finder.listening(&address, true);
                 if let Some(relay) = self.listeners.get(&listener_id).copied() {
                     self.relay_event(relay, RelayEvent::Reserved);
                     // Protected peers may be at the same relay.
@@ -63,6 +65,9 @@ impl EventLoop {
                     self.swarm.add_external_address(address);
                     self.on_own_addresses();
                 }
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.nearby.finder.listening(&address, false);
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 if let Some(relay) = self.listeners.remove(&listener_id) {
@@ -85,6 +90,7 @@ impl EventLoop {
     ) {
         self.connections.established(peer, connection, endpoint);
         self.keeping.connected(peer, self.now());
+        self.on_neighbour_connected(peer);
         if let ConnectedPoint::Dialer { address, .. } = endpoint {
             self.book.add(peer, address.clone());
         }
@@ -97,7 +103,7 @@ impl EventLoop {
                 None
             }
             Some(Purpose::Address { reply, .. }) => Some(reply),
-            Some(Purpose::Peer(_)) | None => None,
+            Some(Purpose::Peer(_) | Purpose::Nearby(_)) | None => None,
         };
         // Whoever is told that the peer is connected finds it among the peers.
         self.publish_peers();
@@ -130,6 +136,12 @@ impl EventLoop {
                     want.reason = reason;
                     self.pursue(peer);
                 }
+            }
+            Some(Purpose::Nearby(peer)) => {
+                tracing::debug!(%peer, %reason, "a peer nearby was not reached");
+                self.nearby.keeper.failed(peer, self.now());
+                // Somebody may have wanted it meanwhile.
+                self.pursue(peer);
             }
             // Another part of the swarm dialled it; ours was put off because of that.
             None => {

@@ -1,6 +1,6 @@
 //! By which transport an address goes, and which transports there are where this runs.
 
-use std::net::IpAddr;
+use std::{iter::Peekable, net::IpAddr};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
@@ -14,6 +14,9 @@ pub enum Carrier {
     SecureWebSocket,
     WebSocket,
     Tcp,
+    /// Another tab of this origin. Of no meaning to anybody else, so such an address is neither told nor
+    /// taken from others: it has no rank, and only what found the tab dials it.
+    Tab,
 }
 
 impl Carrier {
@@ -24,15 +27,24 @@ impl Carrier {
             return None;
         }
         let mut rest = address.iter().peekable();
-        match rest.next()? {
+        let carrier = match rest.next()? {
+            Protocol::Memory(_) => Self::Tab,
             Protocol::Ip4(_)
             | Protocol::Ip6(_)
             | Protocol::Dns(_)
             | Protocol::Dns4(_)
-            | Protocol::Dns6(_) => {}
+            | Protocol::Dns6(_) => Self::over_ip(&mut rest)?,
             _ => return None,
+        };
+        match (rest.next(), rest.next()) {
+            (None, _) | (Some(Protocol::P2p(_)), None) => Some(carrier),
+            _ => None,
         }
-        let carrier = match rest.next()? {
+    }
+
+    /// Of what follows the host.
+    fn over_ip<'a>(rest: &mut Peekable<impl Iterator<Item = Protocol<'a>>>) -> Option<Self> {
+        Some(match rest.next()? {
             Protocol::Tcp(_) => match rest.peek() {
                 Some(Protocol::Ws(_)) => {
                     rest.next();
@@ -66,16 +78,13 @@ impl Carrier {
                 Self::WebTransport
             }
             _ => return None,
-        };
-        match (rest.next(), rest.next()) {
-            (None, _) | (Some(Protocol::P2p(_)), None) => Some(carrier),
-            _ => None,
-        }
+        })
     }
 }
 
 impl Carrier {
-    /// From the slowest to set up to the fastest; the secure form of one has its name.
+    /// Those that are dialled over a network, from the slowest to set up to the fastest; the secure form
+    /// of one has its name.
     const ALL: [Self; 4] = [Self::Tcp, Self::WebSocket, Self::SecureWebSocket, Self::WebTransport];
 
     /// The transport's name for an app.
@@ -84,6 +93,7 @@ impl Carrier {
             Self::WebTransport => "webtransport",
             Self::SecureWebSocket | Self::WebSocket => "websocket",
             Self::Tcp => "tcp",
+            Self::Tab => "tab",
         }
     }
 }
@@ -108,7 +118,7 @@ impl Dialer {
         let here = |carrier: &Carrier| match self {
             Self::Native => *carrier != Carrier::WebTransport,
             Self::Browser { webtransport, .. } => match carrier {
-                Carrier::Tcp => false,
+                Carrier::Tcp | Carrier::Tab => false,
                 Carrier::WebTransport => webtransport,
                 _ => true,
             },
@@ -126,19 +136,19 @@ impl Dialer {
                 Carrier::Tcp => Some(0),
                 Carrier::WebSocket => Some(1),
                 Carrier::SecureWebSocket => Some(2),
-                Carrier::WebTransport => None,
+                Carrier::WebTransport | Carrier::Tab => None,
             },
             Self::Browser { https, webtransport } => match carrier {
                 Carrier::WebTransport => webtransport.then_some(0),
                 Carrier::SecureWebSocket => Some(1),
                 Carrier::WebSocket => (!https || is_loopback(address)).then_some(2),
-                Carrier::Tcp => None,
+                Carrier::Tcp | Carrier::Tab => None,
             },
         }
     }
 }
 
-fn is_loopback(address: &Multiaddr) -> bool {
+pub(super) fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => IpAddr::from(ip).is_loopback(),
         Some(Protocol::Ip6(ip)) => IpAddr::from(ip).is_loopback(),
@@ -184,9 +194,23 @@ mod tests {
             ("/ip4/127.0.0.1/tcp/1/p2p/ID/p2p-circuit/webrtc/p2p/ID", None),
             ("/ip4/127.0.0.1/tcp/1/ws/ws", None),
             ("/p2p/ID", None),
+            ("/memory/7", Some(Carrier::Tab)),
+            ("/memory/7/p2p/ID", Some(Carrier::Tab)),
+            ("/memory/7/ws", None),
+            ("/memory/7/p2p/ID/p2p-circuit/p2p/ID", None),
         ];
         for (text, expected) in table {
             assert_eq!(Carrier::of(&address(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn nobody_dials_a_tab_because_somebody_names_it() {
+        let browser = Dialer::Browser { https: true, webtransport: true };
+        for dialer in [Dialer::Native, browser] {
+            for text in ["/memory/7", "/memory/7/p2p/ID", "/memory/7/p2p/ID/p2p-circuit/p2p/ID"] {
+                assert_eq!(dialer.rank(&address(text)), None, "{text}");
+            }
         }
     }
 

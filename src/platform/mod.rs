@@ -15,7 +15,9 @@ pub mod carrier;
 pub mod database;
 pub mod http;
 pub mod memory;
+pub mod nearby;
 pub mod one_way;
+pub mod tabs;
 pub mod task;
 pub mod transport;
 pub mod yamux;
@@ -32,6 +34,9 @@ pub use imp::sha256;
 
 /// An exclusive lock by name: across the tabs of an origin in a browser, within the process natively.
 pub use imp::Lock;
+
+/// Finds peers that nobody has named; see [`nearby`].
+pub use imp::Finder;
 
 /// Locks cannot be had here at all; that another holds one is not an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -36,16 +36,24 @@ pub type PeerTransport = Boxed<(PeerId, StreamMuxerBox)>;
 #[error("{0}")]
 pub struct TransportSetupError(pub String);
 
-/// Everything that this platform can dial, and circuits over it.
+/// Everything that this platform can dial, and circuits over it; and what reaches peers nearby.
 pub fn transport(
     keypair: &Keypair,
     relay: relay::client::Transport,
+    nearby: Option<PeerTransport>,
     timeout: Duration,
 ) -> Result<PeerTransport, TransportSetupError> {
     let circuits = secure(relay, keypair)?;
-    let base = imp::base_transport(keypair)?;
-    let either = circuits.or_transport(base).map(|either, _| either.into_inner());
-    Ok(TransportTimeout::new(either, timeout).boxed())
+    let mut all = first_of(circuits, imp::base_transport(keypair)?);
+    if let Some(nearby) = nearby {
+        all = first_of(nearby, all);
+    }
+    Ok(TransportTimeout::new(all, timeout).boxed())
+}
+
+/// What the first does not take is the other's.
+fn first_of(first: PeerTransport, other: PeerTransport) -> PeerTransport {
+    first.or_transport(other).map(|either, _| either.into_inner()).boxed()
 }
 
 /// Noise and yamux over a transport of bytes. Its type is forgotten first: the layers above are large,

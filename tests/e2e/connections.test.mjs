@@ -55,7 +55,7 @@ describe('connections', { timeout: 10 * MINUTE }, () => {
     const seen = await status(a);
     assert.deepEqual([seen.peerID, seen.connected, seen.reachable], [a.peerID, true, 'relayed']);
     assert.ok(seen.addresses.every((address) => address.includes('p2p-circuit')) && seen.addresses.length > 0);
-    assert.deepEqual(seen.transports, ['websocket', 'webtransport']);
+    assert.deepEqual(seen.transports, ['websocket', 'webtransport', 'tab']);
     assert.deepEqual(seen.protected, [b.peerID]);
     assert.equal(seen.relays.length, 1);
     const [relay] = seen.relays;

@@ -3,6 +3,7 @@
 
 mod idle;
 mod keeping;
+mod mdns;
 mod relay;
 mod search;
 

@@ -20,6 +20,7 @@ const same = <A, B>(_: Same<A, B>) => {};
 export async function api(abort: AbortSignal) {
   const peer: P2PWebAppClient = await connect();
   await connect('CAESQ…');
+  await connect({ tabs: false });
   await connect({ relays: ['https://relay.example', '/ip4/127.0.0.1/tcp/4002/ws'], peerKey: peer.peerKey });
 
   same<typeof peer.peerID, string>(true);

@@ -2,6 +2,7 @@
 
 mod http;
 mod lock;
+mod nearby;
 pub mod redb;
 mod transport;
 
@@ -14,6 +15,7 @@ use crate::{
 
 pub(super) use http::http_open;
 pub use lock::Lock;
+pub use nearby::Finder;
 pub use transport::{base_transport, dialer, swarm_config};
 
 /// A hash of less than this is done sooner than it is handed to another thread.

@@ -1,10 +1,10 @@
 //! SHA-256 through WebCrypto, which hashes several times faster than wasm and off this thread.
 
 use bytes::Bytes;
-use js_sys::{Reflect, Uint8Array};
-use wasm_bindgen::{JsCast, JsValue};
+use js_sys::Uint8Array;
+use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Crypto, SubtleCrypto};
+use web_sys::SubtleCrypto;
 
 use crate::content::block::{self, Digest};
 
@@ -13,9 +13,7 @@ const WEBCRYPTO_FROM: usize = 16 << 10;
 
 thread_local! {
     /// Missing in an insecure context (http on a host other than localhost).
-    static SUBTLE: Option<SubtleCrypto> = Reflect::get(&js_sys::global(), &"crypto".into())
-        .ok()
-        .and_then(|crypto| crypto.dyn_into::<Crypto>().ok())
+    static SUBTLE: Option<SubtleCrypto> = super::crypto()
         .map(|crypto| crypto.subtle())
         .filter(|subtle| subtle.is_object());
 }

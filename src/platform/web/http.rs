@@ -10,7 +10,7 @@ use web_sys::{
     RequestInit, Response,
 };
 
-use super::describe;
+use super::{AbortOnDrop, describe};
 use crate::platform::{
     BoxStream,
     http::{HttpError, HttpResponse, Redirects, same_origin},
@@ -86,15 +86,6 @@ async fn read(reader: &ReadableStreamDefaultReader) -> Result<Option<Bytes>, Htt
         .dyn_into()
         .map_err(|_| HttpError::Failed("the answer is not made of bytes".to_owned()))?;
     Ok(Some(chunk.to_vec().into()))
-}
-
-/// Ends a request that nobody waits for.
-struct AbortOnDrop(AbortController);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
