@@ -77,7 +77,10 @@ mod seeds {
                 Request as FileRequest, encode_failure,
             },
         },
-        messaging::direct::{Value as Said, frame::Frame},
+        messaging::{
+            availability::message::{Notice, encode_batch, encode_update},
+            direct::{Value as Said, frame::Frame},
+        },
         network::relay_record,
     };
 
@@ -117,6 +120,15 @@ mod seeds {
                     Cid::new_v0(*leaf.cid().hash()).expect("sha2-256").to_string().into(),
                 ],
             ),
+            ("content_notices", notices(&leaf)),
+            (
+                "content_update",
+                vec![
+                    encode_update(leaf.cid()).into(),
+                    format!(r#"{{"size":7,"hash":"{}","type":"new-content","more":[{{}}]}}"#, leaf.cid()).into(),
+                    br#"{"type":"new-content","hash":7}"#.to_vec(),
+                ],
+            ),
             ("dag_pb", nodes.iter().map(path).collect()),
             ("direct_frames", direct()),
             ("directory", nodes.iter().map(path).collect()),
@@ -145,6 +157,13 @@ mod seeds {
         said.swarm_addresses = vec!["/ip4/127.0.0.1/tcp/4001".parse().expect("valid")];
         (said.bandwidth_limit, said.sequence) = (Some(1000), 3);
         said.encode()
+    }
+
+    fn notices(leaf: &Block) -> Vec<Vec<u8>> {
+        let key = Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes");
+        let notice = Notice { hash: *leaf.cid(), source: key.public().to_peer_id() };
+        let batch = encode_batch([&notice, &notice]);
+        vec![batch[..batch.len() - 3].to_vec(), batch, Vec::new()]
     }
 
     fn direct() -> Vec<Vec<u8>> {

@@ -5,7 +5,7 @@ import {
   type FileContent,
   type FileStream,
   type ImportProfile,
-  type P2PWebAppClient,
+  P2PWebAppClient,
   PeerError,
   type PeerErrorCode,
   type SendOptions,
@@ -20,6 +20,8 @@ const same = <A, B>(_: Same<A, B>) => {};
 export async function api(abort: AbortSignal) {
   const peer: P2PWebAppClient = await connect();
   await connect('CAESQ…');
+  const other: P2PWebAppClient = await new P2PWebAppClient().connect({ onClose: () => {} });
+  same<typeof other.did, string>(true);
   await connect({ relays: ['https://relay.example', '/ip4/127.0.0.1/tcp/4002/ws'], peerKey: peer.peerKey });
 
   same<typeof peer.peerID, string>(true);

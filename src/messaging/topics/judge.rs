@@ -94,7 +94,11 @@ impl Judge {
 }
 
 /// Forgets those who are as if they were new; if nobody is, everybody.
-fn make_room<V>(known: &mut BoxMap<PeerId, V>, most: usize, mut idle: impl FnMut(&mut V) -> bool) {
+pub(in crate::messaging) fn make_room<V>(
+    known: &mut BoxMap<PeerId, V>,
+    most: usize,
+    mut idle: impl FnMut(&mut V) -> bool,
+) {
     if known.len() >= most {
         known.retain(|_, value| !idle(value));
         if known.len() >= most {
