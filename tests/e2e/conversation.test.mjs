@@ -35,6 +35,14 @@ function converse(peer, { others, room, protocol }) {
   ]).then(() => void (talk.ended = Promise.all([say(), ...others.map(tell)])));
 }
 
+/** How far it is, for a failure. */
+function standing() {
+  const of = (lists, read) => Object.fromEntries(Object.entries(lists).map(([id, all]) => [id, read(all)]));
+  const { acknowledged, told, heard, failed, said, left } = talk;
+  const counts = [of(acknowledged, (all) => all.length), of(told, (all) => all.length), of(heard, (all) => all.at(-1) ?? null)];
+  return JSON.stringify({ counts, failed: failed.slice(-5), said, left });
+}
+
 /** Waits until the page has had so many more acknowledgements from each of the others, and has heard new words of each. */
 async function goesOn(pages, count) {
   const said = new Map();
@@ -45,7 +53,9 @@ async function goesOn(pages, count) {
       const wanted = { before, count, said: Object.fromEntries(said) };
       const reached = (_, { before, count, said }) =>
         Object.keys(before).every((id) => talk.acknowledged[id].length >= before[id] + count && talk.heard[id].at(-1) > said[id]);
-      await page.until(reached, wanted, 2 * MINUTE);
+      await page.until(reached, wanted, MINUTE).catch(async (error) => {
+        throw new Error(`of ${JSON.stringify(wanted)} this came: ${await page.attempt(standing)}`, { cause: error });
+      });
     }),
   );
 }

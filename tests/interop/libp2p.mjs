@@ -10,15 +10,15 @@ import { webSockets } from '@libp2p/websockets';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
 
-/** The DHT for private networks; loopback addresses count in it. */
+/** What a node needs for the DHT for private networks, as a server or a client; loopback addresses count in it. */
 export function dht({ server }) {
-  return kadDHT({ protocol: '/ipfs/lan/kad/1.0.0', clientMode: !server, peerInfoMapper: passthroughMapper });
+  const table = kadDHT({ protocol: '/ipfs/lan/kad/1.0.0', clientMode: !server, peerInfoMapper: passthroughMapper });
+  return { ping: ping(), dht: table };
 }
 
-/** A node, as a server of the DHT, a client of it (`false`) or without it. */
+/** A node, as a server of the DHT, a client of it (`server: false`) or without it. */
 export function startLibp2p({ listen = [], server } = {}) {
-  const services = { identify: identify(), ping: ping(), pubsub: gossipsub() };
-  if (server !== undefined) services.dht = dht({ server });
+  const services = { identify: identify(), pubsub: gossipsub(), ...(server === undefined ? { ping: ping() } : dht({ server })) };
   return createLibp2p({
     addresses: { listen },
     transports: [webSockets(), circuitRelayTransport()],

@@ -96,7 +96,7 @@ for (const kind of ['js-libp2p', 'Kubo']) {
       }
       // A Helia has content, is reachable, and tells the server of both. The page does not know it.
       file = await content.file(MIB + 3, 41 + kind.length);
-      provider = await startHelia({ listen: WS, services: { dht: dht({ server: false }) } });
+      provider = await startHelia({ listen: WS, services: dht({ server: false }) });
       cid = await addFile(provider, [await readFile(file)], { profile: 'unixfs-v1-2025' });
       await provider.libp2p.dial(multiaddr(server.address));
       const table = () => provider.libp2p.services.dht.routingTable.size > 0;
