@@ -25,7 +25,7 @@ use tabpeer::{
         routing::records,
         webapp::{ContentDecoder, FileListDecoder, Rebuild, RequestDecoder},
     },
-    messaging::{direct::frame as direct, topics::exchange},
+    messaging::{availability::message as availability, direct::frame as direct, topics::exchange},
     network::relay_record::RelayRecord,
     platform::Dialer,
 };
@@ -41,6 +41,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cas_answer", cas_answer),
     ("cas_request", cas_request),
     ("cid", cid),
+    ("content_notices", content_notices),
+    ("content_update", content_update),
     ("dag_pb", dag_pb),
     ("direct_frames", direct_frames),
     ("directory", directory),
@@ -108,6 +110,23 @@ pub fn cas_answer(data: &[u8]) -> bool {
         assert!(content.len() <= data.len());
     }
     answer.is_ok()
+}
+
+/// What decodes encodes to something that decodes to the same.
+pub fn content_notices(data: &[u8]) -> bool {
+    let Ok(notices) = availability::decode_batch(data) else { return false };
+    let again = availability::encode_batch(&notices);
+    assert_eq!(availability::decode_batch(&again).as_ref(), Ok(&notices));
+    !notices.is_empty()
+}
+
+/// The same of what is announced on a topic.
+pub fn content_update(data: &[u8]) -> bool {
+    let Some(hash) = std::str::from_utf8(data).ok().and_then(availability::decode_update) else {
+        return false;
+    };
+    assert_eq!(availability::decode_update(&availability::encode_update(&hash)), Some(hash));
+    true
 }
 
 /// A request, framed or bare, in pieces.

@@ -6,7 +6,8 @@
 //!  js        what the npm package exports (wasm only): arguments in, results and failures out
 //!  peer      the whole API in plain Rust: Peer
 //!  exchange  the chain of sources; protocols that move content: pure cores, thin drivers over streams
-//!  messaging messages from peer to peer: pure links, a driver over streams; topics: pure parts
+//!  messaging messages from peer to peer: pure links, a driver over streams; topics: pure parts; word of
+//!            new content, one step beyond a topic
 //!  network   Network handle -> commands -> event loop, the only owner of the Swarm
 //!  store     blocks, reference counts, roots, identity, over a Database
 //!  content   pure: blocks, dag-pb, UnixFS, import, reading, directories, paths, MIME types

@@ -3,6 +3,7 @@
 //! A [`Peer`] is a cheap handle; its parts run as tasks of their own (the network's event loop, the
 //! tree's owner, the server of the files protocol). Dropping a call's future cancels the call.
 
+mod availability;
 mod chunks;
 mod connections;
 mod convert;
@@ -36,6 +37,7 @@ use futures::{
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 
 pub use self::{
+    availability::ContentWatch,
     connections::{Change, Changes, Overview},
     fetch::{Content, FileInfo},
     messages::SendOptions,
@@ -61,11 +63,12 @@ use crate::{
     error::{Error, Result},
     exchange::{
         bitswap::{Bitswap, PeerTraffic},
-        capabilities::Capabilities,
+        capabilities::{Capabilities, did::did_of},
         chunks::ChunkDownloads,
         fetch::{FetchRequest, Fetcher},
         webapp::FileList,
     },
+    messaging::availability::Availability,
     network::{Network, NetworkConfig, PeerStreams, config::CLOSE_TIMEOUT},
     platform::{
         BoxStream, Lock, MaybeSend, MaybeSync,
@@ -120,6 +123,7 @@ struct Inner {
     tree: TreeHandle,
     network: Network,
     messages: Messages,
+    availability: Availability,
     exchange: Exchange,
     downloads: Downloads,
     chunks: ChunkDownloads,
@@ -155,6 +159,8 @@ impl Peer {
         .map_err(convert::start_error)?;
         let messages = Messages::new(&network);
         serve::serve(&network, store.clone(), tree.clone()).await.map_err(convert::start_error)?;
+        let availability = Availability::start(Arc::new(network.clone())).await;
+        let availability = availability.map_err(convert::start_error)?;
         let exchange = sources::start(&network, &store, &relays, config.exchange).await?;
         let downloads = Downloads::new(store.clone(), exchange.capabilities.clone()).await?;
         let kept = chunks::Chunks { store: store.clone(), downloads: downloads.clone() };
@@ -173,6 +179,7 @@ impl Peer {
                 tree,
                 network,
                 messages,
+                availability,
                 exchange,
                 downloads,
                 chunks,
@@ -185,6 +192,11 @@ impl Peer {
 
     pub fn peer_id(&self) -> PeerId {
         self.inner.peer_id
+    }
+
+    /// The DID of this peer: `did:key` of its key. `None`: the key is no Ed25519 key, which none of ours is.
+    pub fn did(&self) -> Option<String> {
+        did_of(&self.inner.peer_id)
     }
 
     /// The identity, as [`config::parse_key`] reads it.

@@ -78,6 +78,7 @@ mod seeds {
             },
         },
         messaging::{
+            availability::message::{Notice, encode_batch, encode_update},
             direct::{Value as Said, frame::Frame},
             topics::exchange,
         },
@@ -118,6 +119,15 @@ mod seeds {
                 vec![
                     leaf.cid().to_string().into(),
                     Cid::new_v0(*leaf.cid().hash()).expect("sha2-256").to_string().into(),
+                ],
+            ),
+            ("content_notices", notices(&leaf)),
+            (
+                "content_update",
+                vec![
+                    encode_update(leaf.cid()).into(),
+                    format!(r#"{{"size":7,"hash":"{}","type":"new-content","more":[{{}}]}}"#, leaf.cid()).into(),
+                    br#"{"type":"new-content","hash":7}"#.to_vec(),
                 ],
             ),
             ("dag_pb", nodes.iter().map(path).collect()),
@@ -161,6 +171,13 @@ mod seeds {
         let mut message = exchange::Message { topic: "room/lobby".into(), peers }.encode();
         let len = exchange::frame(&message).expect("a length").expect("whole");
         message.split_off(message.len() - len)
+    }
+
+    fn notices(leaf: &Block) -> Vec<Vec<u8>> {
+        let key = Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes");
+        let notice = Notice { hash: *leaf.cid(), source: key.public().to_peer_id() };
+        let batch = encode_batch([&notice, &notice]);
+        vec![batch[..batch.len() - 3].to_vec(), batch, Vec::new()]
     }
 
     fn direct() -> Vec<Vec<u8>> {

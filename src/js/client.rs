@@ -53,6 +53,11 @@ impl Client {
         self.peer.peer_id().to_string()
     }
 
+    #[wasm_bindgen(getter)]
+    pub fn did(&self) -> Option<String> {
+        self.peer.did()
+    }
+
     #[wasm_bindgen(getter, js_name = peerKey)]
     pub fn peer_key(&self) -> Result<String, JsValue> {
         self.peer.peer_key().map_err(|error| failure(&error))

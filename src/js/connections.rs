@@ -89,7 +89,7 @@ impl Options {
 }
 
 /// One that throws is reported and ends nothing.
-fn tell(dispatch: &Function, name: &str, detail: &JsValue) {
+pub(super) fn tell(dispatch: &Function, name: &str, detail: &JsValue) {
     if let Err(error) = dispatch.call2(&JsValue::NULL, &name.into(), detail) {
         web_sys::console::error_2(&"tabpeer: a listener threw".into(), &error);
     }

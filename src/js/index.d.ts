@@ -27,7 +27,7 @@ export type PeerErrorCode =
   | 'BUSY'
   /** The download was cancelled. */
   | 'CANCELLED'
-  /** The client was closed. */
+  /** The client was closed, or never connected. */
   | 'CLOSED'
   /** A stored block no longer matches its CID; fetch the file again. */
   | 'CORRUPT_BLOCK'
@@ -253,7 +253,7 @@ export interface GetOptions {
    * whose protocol has a place for it. Peers of this package do not pass requests on.
    */
   ttl?: number;
-  /** Who asks, as a DID; told to peers whose protocol has a place for it. */
+  /** Who asks, as a DID (this peer's own is its `did`); told to peers whose protocol has a place for it. */
   requesterId?: string;
 }
 
@@ -310,7 +310,7 @@ export class FileContent {
   readonly mimeType: string;
   readonly size: number;
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The bytes in base64. */
+  /** The bytes in base64. Of a copy of the properties (`{ ...file }`, JSON) this is a part, and `bytes` is not. */
   readonly content: string;
   /** The bytes read as UTF-8. */
   text(): Promise<string>;
@@ -480,6 +480,25 @@ export interface ConnectionEvents {
   close: CustomEvent<null>;
 }
 
+/** The events of announced content; see {@link P2PWebAppClient.watchContent}. */
+export interface ContentEvents {
+  'content:available': CustomEvent<ContentAvailable>;
+}
+
+/** That somebody has announced content. */
+export interface ContentAvailable {
+  /** Its CID. */
+  hash: string;
+  /** Who announced it; proven if it was heard on a topic, the word of `via` if not. */
+  source: string;
+  /** The topic that it was heard on. */
+  topic?: string;
+  /** The connected peer that told it. */
+  via?: string;
+  /** How many notices before this one were dropped, because they were not taken in time. */
+  missed: number;
+}
+
 /** The browser's storage for this origin, in bytes. */
 export interface StorageInfo {
   /** By everything of this origin: this peer's own files, fetched ones, and what else the page stores. */
@@ -492,13 +511,23 @@ export interface StorageInfo {
 /**
  * A peer in this tab. Comes from {@link connect}.
  *
- * Every call may also reject with `CLOSED` or `STORAGE`.
+ * Every call may also reject with `CLOSED` or `STORAGE`. Code written for the client of the program p2p-webapp works
+ * with this one; it may also make a client first and {@link P2PWebAppClient.connect | connect} it then.
  */
 export class P2PWebAppClient extends EventTarget {
-  private constructor();
+  /** Not connected yet: until it is, what it says of itself is `null`. */
+  constructor();
+
+  /**
+   * Opens the peer as {@link connect} does, and returns this client. One that was closed can be connected again.
+   * @throws {PeerError} as {@link connect}; `ALREADY_OPEN` also when this client is connected already
+   */
+  connect(options?: ConnectOptions | string): Promise<this>;
 
   /** Who this peer is, for others: `12D3Koo…`. */
   readonly peerID: string;
+  /** The same as a DID, `did:key:z6Mk…`: an id of this peer for documents and for {@link GetOptions.requesterId}. */
+  readonly did: string;
   /** The private key of this identity, in base64 (libp2p's protobuf form). Whoever has it is this peer. */
   readonly peerKey: string;
   /**
@@ -809,6 +838,35 @@ export class P2PWebAppClient extends EventTarget {
    */
   publish(topic: string, data: unknown): Promise<boolean>;
 
+  /**
+   * Subscribes to a topic for the content that is announced there, until `unsubscribe`: the event `content:available`
+   * of this client tells each, and this peer tells its connected peers, whose clients have the same event. They pass
+   * it on to nobody, so it goes one step beyond the topic. Resolves as `subscribe` does.
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * const peer = await connect();
+   * peer.addEventListener('content:available', async ({ detail }) => {
+   *   const found = await peer.getFile(detail.hash, detail.source);
+   *   console.log(detail.source, found.type);
+   * });
+   * await peer.watchContent('gallery/new');
+   * const { fileCid } = await peer.storeFile('photos/cat.txt', 'meow');
+   * await peer.announceContent('gallery/new', fileCid);
+   * ```
+   * @throws {PeerError} `BAD_ARGUMENT`, `BUSY` (too many topics)
+   */
+  watchContent(topic: string, options?: SubscribeOptions): Promise<void>;
+
+  /**
+   * Publishes on a topic that there is new content: `{"type":"new-content","hash":CID}`. Those who watch the topic take
+   * about 16 a second of one peer, or 1024 at once, and the same again after ten minutes.
+   * @returns whether it went to anybody, as of {@link P2PWebAppClient.publish | publish}
+   * @throws {PeerError} `INVALID_CID`, `BAD_ARGUMENT`, `BUSY`
+   */
+  announceContent(topic: string, cid: string): Promise<boolean>;
+
   /** Who is known to be on a topic, without this peer. Of a topic that is not subscribed: directly connected peers. */
   listPeers(topic: string): Promise<string[]>;
 
@@ -829,6 +887,11 @@ export class P2PWebAppClient extends EventTarget {
   addEventListener<K extends keyof ChunkEvents>(
     type: K,
     listener: (event: ChunkEvents[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener<K extends keyof ContentEvents>(
+    type: K,
+    listener: (event: ContentEvents[K]) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
   addEventListener<K extends keyof ConnectionEvents>(

@@ -48,29 +48,58 @@ function now(call) {
   }
 }
 
-export async function connect(options = {}) {
-  const given = typeof options === 'string' ? { peerKey: options } : (options ?? {});
-  // Whatever else is given as signal is refused, with a code, by open().
-  if (given.signal instanceof AbortSignal) given.signal.throwIfAborted();
-  await load();
-  const client = new P2PWebAppClient(await settle(open(given)));
-  // Whatever is no function is refused by open(), too.
-  if (given.onClose) client.addEventListener('close', () => given.onClose(), { once: true });
-  return client;
+export function connect(options) {
+  return new P2PWebAppClient().connect(options);
 }
 
-export class P2PWebAppClient extends EventTarget {
-  #raw;
+/** What a client is before it is connected: it knows nothing, and every call fails. */
+const UNCONNECTED = new Proxy(
+  { peerID: null, did: null, peerKey: null, version: null, connected: false, rootCID: null },
+  {
+    get: (known, name) => {
+      if (name in known) return known[name];
+      const failure = () => new PeerError('CLOSED', 'the client is not connected: call connect() first');
+      if (['downloadFile', 'setTrust'].includes(name)) throw failure();
+      return () => Promise.reject(failure());
+    },
+  },
+);
 
-  /** Clients come from connect(). */
-  constructor(raw) {
-    super();
-    this.#raw = raw;
-    raw.watch(this.#dispatch);
+export class P2PWebAppClient extends EventTarget {
+  #raw = UNCONNECTED;
+  /** Connected, or about to be. */
+  #open = false;
+
+  async connect(options) {
+    if (this.#open) throw new PeerError('ALREADY_OPEN', 'the client is connected already');
+    this.#open = true;
+    try {
+      const given = typeof options === 'string' ? { peerKey: options } : (options ?? {});
+      // Whatever else is given as signal is refused, with a code, by open().
+      if (given.signal instanceof AbortSignal) given.signal.throwIfAborted();
+      await load();
+      this.#raw = await settle(open(given));
+      // Whatever is no function is refused by open(), too.
+      if (given.onClose) this.addEventListener('close', () => given.onClose(), { once: true });
+    } catch (error) {
+      this.#open = false;
+      throw error;
+    }
+    this.#raw.hearContent(this.#dispatch);
+    // Before those of the page: who hears that it was closed may connect it again.
+    this.#raw.watch((name, detail) => {
+      if (name === 'close') this.#open = false;
+      this.#dispatch(name, detail);
+    });
+    return this;
   }
 
   get peerID() {
     return this.#raw.peerID;
+  }
+
+  get did() {
+    return this.#raw.did;
   }
 
   get peerKey() {
@@ -167,6 +196,16 @@ export class P2PWebAppClient extends EventTarget {
     for (const entry of this.#topics.get(topic) ?? []) entry.close();
   }
 
+  async watchContent(topic, options) {
+    const { signal } = options ?? {};
+    const watch = await this.#subscription(topic, options, 'watchContent');
+    signal?.addEventListener('abort', () => watch?.close(), { once: true });
+  }
+
+  announceContent(topic, cid) {
+    return settle(this.#raw.announceContent(topic, cid));
+  }
+
   publish(topic, data) {
     return settle(this.#raw.publish(topic, data));
   }
@@ -176,7 +215,7 @@ export class P2PWebAppClient extends EventTarget {
   }
 
   /** Nothing, if it was unsubscribed meanwhile. */
-  async #subscription(topic, options) {
+  async #subscription(topic, options, how = 'subscribe') {
     const entries = this.#topics.get(topic) ?? new Set();
     this.#topics.set(topic, entries);
     const entry = {
@@ -190,7 +229,7 @@ export class P2PWebAppClient extends EventTarget {
     };
     entries.add(entry);
     try {
-      entry.raw = await settle(this.#raw.subscribe(topic, options));
+      entry.raw = await settle(this.#raw[how](topic, options));
     } catch (error) {
       entry.close();
       throw error;
@@ -265,17 +304,13 @@ export class FileContent {
     this.type = 'file';
     this.cid = cid;
     this.mimeType = mimeType;
-    this.bytes = bytes;
+    // A copy of the properties, or their JSON, is what p2p-webapp gives: the content as base64, made when first asked for.
+    Object.defineProperty(this, 'bytes', { value: bytes });
+    Object.defineProperty(this, 'content', { get: () => (this.#base64 ??= base64(bytes)), enumerable: true });
   }
 
   get size() {
     return this.bytes.length;
-  }
-
-  /** Base64, made when first asked for. */
-  get content() {
-    this.#base64 ??= base64(this.bytes);
-    return this.#base64;
   }
 
   async text() {

@@ -6,6 +6,7 @@
 //! object stays borrowed while JS runs, so `close()` and `free()` during a call are safe.
 
 mod arguments;
+mod availability;
 #[cfg(feature = "bench")]
 mod bench;
 mod client;

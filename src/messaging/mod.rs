@@ -1,5 +1,6 @@
-//! What peers say to each other: messages from one to another ([`direct`]), and to everybody on a
-//! topic ([`topics`]).
+//! What peers say to each other: messages from one to another ([`direct`]), to everybody on a topic
+//! ([`topics`]), and of new content to those whom a topic does not reach ([`availability`]).
 
+pub mod availability;
 pub mod direct;
 pub mod topics;

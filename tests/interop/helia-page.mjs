@@ -1,27 +1,14 @@
 // A Helia in Chromium, driven from here.
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'vite';
-import { serveFolder } from '../e2e/harness.mjs';
+import { bundledSite } from './site.mjs';
 
-const SOURCE = fileURLToPath(new URL('helia-page', import.meta.url));
 const READY_MS = 60_000;
 
 /** The bundled page, served on loopback; the pages opened from it have a context each. */
 export class HeliaSite {
   static async open() {
     const site = new HeliaSite();
-    site.folder = await mkdtemp(path.join(tmpdir(), 'tabpeer-helia-page-'));
-    await build({
-      root: SOURCE,
-      configFile: false,
-      logLevel: 'error',
-      build: { target: 'es2022', outDir: site.folder, emptyOutDir: true, minify: false, modulePreload: false },
-    });
-    site.server = await serveFolder(site.folder);
+    site.bundle = await bundledSite('helia-page');
     return site;
   }
 
@@ -32,7 +19,7 @@ export class HeliaSite {
     peer.page = await (await browser.newContext()).newPage();
     const problems = [];
     peer.page.on('pageerror', (error) => problems.push(error.message));
-    await peer.page.goto(this.server.origin);
+    await peer.page.goto(this.bundle.origin);
     await peer.page.waitForFunction(() => globalThis.helia, undefined, { timeout: READY_MS }).catch((error) => {
       throw new Error(`${error.message} ${problems.join('; ')}`);
     });
@@ -40,9 +27,8 @@ export class HeliaSite {
     return peer;
   }
 
-  async close() {
-    await this.server?.close();
-    await rm(this.folder, { recursive: true, force: true });
+  close() {
+    return this.bundle.close();
   }
 }
 

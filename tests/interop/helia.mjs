@@ -27,14 +27,14 @@ const PROFILES = {
 const FILES_AT_ONCE = 32;
 
 /** Starts a Helia with these transports beside WebSocket and the circuit, listening at these addresses. Blocks are in memory unless a store is given. */
-export async function startHelia({ transports = [], listen = [], blockstore } = {}) {
+export async function startHelia({ transports = [], listen = [], blockstore, services = {} } = {}) {
   const helia = withBitswap(
     withLibp2pLight(createHeliaLight(blockstore ? { blockstore } : {}), {
       addresses: { listen },
       transports: [webSockets(), circuitRelayTransport(), ...transports],
       connectionEncrypters: [noise()],
       streamMuxers: [yamux()],
-      services: { identify: identify() },
+      services: { identify: identify(), ...services },
       peerDiscovery: [],
       // A loopback address is what these tests dial, also in a browser.
       connectionGater: { denyDialMultiaddr: () => false },

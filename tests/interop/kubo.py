@@ -3,7 +3,7 @@
     python kubo.py FOLDER
 
 FOLDER must not exist yet and becomes the node's repository. The first line on stdin is the identity to have,
-{"peerId", "privateKey"}, and the first on stdout says {"ready": true, "peerId", "addresses"}. After that each
+{"peerId", "privateKey"}, with "dht": true for a server of the DHT for private networks, and the first on stdout says {"ready": true, "peerId", "addresses"}. After that each
 line on stdin is one command and gets one line of answer, in order:
 
     {"command": "add", "path": PATH, "profile": PROFILE}    {"cid": CID}; a PATH may be a file or a folder;
@@ -87,7 +87,7 @@ class Kubo:
         ]
         config["AutoNAT"] = {"ServiceMode": "disabled"}
         config["Discovery"]["MDNS"]["Enabled"] = False
-        config["Routing"]["Type"] = "none"
+        config["Routing"]["Type"] = "dhtserver" if identity.get("dht") else "none"
         swarm = config["Swarm"]
         swarm["DisableNatPortMap"] = True
         swarm["EnableHolePunching"] = False

