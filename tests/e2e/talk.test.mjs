@@ -261,6 +261,38 @@ describe('talking', { timeout: 6 * MINUTE }, () => {
     await mallory.leave();
   });
 
+  test('a flood in a room leaves the page usable', async () => {
+    const mallory = await stage.peer({ relays: [stage.relay.address('ws')] });
+    for (const page of [alice, bob]) await page.goto(`${stage.origin}/#room=lobby`);
+    await mallory.attempt(async (peer) => {
+      const topic = 'tabpeer-demo/room/lobby';
+      await peer.subscribe(topic, () => {});
+      await Promise.all(Array.from({ length: 3000 }, (_, n) => peer.publish(topic, { type: 'text', id: `f-${n}`, name: '', text: `flood ${n}` })));
+    });
+    await hears(bob, 'flood 2999');
+    await write(alice, 'After the flood');
+    await hears(bob, 'After the flood');
+    assert.ok((await bob.locator('.message').count()) <= MESSAGES_MAX);
+    await mallory.leave();
+  });
+
+  test('without the relay the page says that it is offline, and what failed goes out later', async () => {
+    await stage.relay.kill();
+    await alice.waitForSelector('#status[data-state="offline"]');
+    await write(alice, 'Does anybody hear this?');
+    await settled(alice, 'failed');
+    assert.match(await lastOf(alice, true).locator('.trouble').textContent(), /You are offline/);
+    await stage.relay.restart();
+    for (const page of [alice, bob]) await page.waitForSelector('#status[data-state="online"]');
+    await bob.waitForSelector(`#here-list li[data-id="${alice.id}"]`);
+    await facts(alice, /^2 people here$/);
+    await lastOf(alice, true).locator('button', { hasText: 'Try again' }).click();
+    await settled(alice, 'sent');
+    await hears(bob, 'Does anybody hear this?');
+    // The browser itself reports connections that failed.
+    problems.splice(0, problems.length, ...problems.filter((problem) => !/WebSocket|WebTransport|ERR_CONNECTION_REFUSED|QUIC/.test(problem)));
+  });
+
   test('garbage in the storage costs what it held, no more', async () => {
     const garbage = JSON.stringify({ rooms: [7, MARKUP], contacts: [['1'.repeat(46), 'nobody']], conversations: [{ kind: 'with', id: {} }], name: {} });
     for (const record of ['{', garbage]) {

@@ -23,6 +23,8 @@ export function start() {
 /** Shows the conversation that the address asks for: of a room, with a person, else the last one. `list`: on a small screen, the list of them. */
 export function open({ room, person, list }) {
   byId('talk').dataset.pane = list ? 'list' : 'conversation';
+  // Where the list takes the conversation's place, one goes on from the conversation one comes from.
+  if (list && session.opened && !session.isShown()) document.querySelector('#talk .list [aria-current]')?.focus();
   if (person === session.id) {
     problem({ message: person }, 'That link is your own: send it to somebody else, or open it in another browser.');
   } else if (person) {
