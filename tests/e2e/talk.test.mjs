@@ -267,9 +267,9 @@ describe('talking', { timeout: 6 * MINUTE }, () => {
     await mallory.attempt(async (peer) => {
       const topic = 'tabpeer-demo/room/lobby';
       await peer.subscribe(topic, () => {});
-      await Promise.all(Array.from({ length: 3000 }, (_, n) => peer.publish(topic, { type: 'text', id: `f-${n}`, name: '', text: `flood ${n}` })));
+      await Promise.all(Array.from({ length: 600 }, (_, n) => peer.publish(topic, { type: 'text', id: `f-${n}`, name: '', text: `flood ${n}` })));
     });
-    await hears(bob, 'flood 2999');
+    await hears(bob, 'flood 599');
     await write(alice, 'After the flood');
     await hears(bob, 'After the flood');
     assert.ok((await bob.locator('.message').count()) <= MESSAGES_MAX);
