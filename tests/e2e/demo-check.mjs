@@ -64,6 +64,18 @@ async function main() {
     if (digest !== expected) throw new Error(`B got other bytes: sha256 ${digest}`);
     say(`B got it from A through the relay: ${bytes.length} bytes in ${took} s, ${(bytes.length / 1e6 / took).toFixed(1)} MB/s, bytes equal`);
 
+    clock = performance.now();
+    for (const { page } of [a, b]) await page.click('#parts a[data-part="talk"]');
+    await a.page.waitForSelector(`#here-list li[data-id="${b.id}"]`);
+    await a.page.fill('#text', 'Hello, everybody!');
+    await a.page.press('#text', 'Enter');
+    await b.page.waitForSelector('.message[data-mine="false"] .text:text-is("Hello, everybody!")');
+    await b.page.click(`#here-list li[data-id="${a.id}"] a`);
+    await b.page.fill('#text', 'Hello, A.');
+    await b.page.press('#text', 'Enter');
+    await b.page.waitForSelector('.message[data-state="delivered"]');
+    say(`A and B met in the lobby, B heard A, and a message of B's was acknowledged by A: ${seconds(clock)} s`);
+
     for (const { name, opened } of [a, b]) {
       const kinds = [...new Set(opened.map((connection) => connection.transport))];
       if (kinds.join() !== transport) throw new Error(`${name} used ${kinds.join(' and ') || 'no connection'} instead of ${transport}`);
@@ -81,7 +93,7 @@ async function visit(relay, transport, name) {
   page.setDefaultTimeout(STEP_MS);
   page.on('pageerror', (error) => say(`${name}: ${error.message}`));
   const opened = await watchTransports(page);
-  await page.goto(`${relay.http}/?relay=${encodeURIComponent(relay.address(transport))}`);
+  await page.goto(`${relay.http}/?relay=${encodeURIComponent(relay.address(transport))}#files`);
   await page.waitForSelector('body[data-ready]');
   await page.waitForSelector('#status[data-state="online"]');
   const id = await page.getAttribute('#peer-id', 'data-id');

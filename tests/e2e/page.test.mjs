@@ -47,7 +47,7 @@ describe('the page', { timeout: 240_000 }, () => {
       const { origin, protocol } = new URL(request.url());
       if (origin !== stage.origin && protocol.startsWith('http')) problems.push(`asked ${request.url()}`);
     });
-    await page.goto(stage.origin);
+    await page.goto(`${stage.origin}/#files`);
     await page.waitForSelector('body[data-ready]');
     await page.waitForSelector('#status[data-state="online"]');
     return page;

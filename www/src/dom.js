@@ -32,6 +32,42 @@ export function iconButton(name, label, onclick) {
   return element('button', { type: 'button', class: 'icon-button', title: label, 'aria-label': label, onclick }, icon(name));
 }
 
+/** Changes a text only when it is another one, so that a selection in it stays. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+const rowsOf = new WeakMap();
+
+/**
+ * Makes the children of `list` those of `items`, in this order. A child stays the same element as long as its item's key
+ * does: `make(item)` makes `{node, update?(item), gone?()}`.
+ */
+export function keyed(list, items, keyOf, make) {
+  const before = rowsOf.get(list) ?? new Map();
+  const focused = list.contains(document.activeElement) ? document.activeElement : undefined;
+  const rows = new Map();
+  for (const item of items) {
+    const key = keyOf(item);
+    const row = before.get(key) ?? make(item);
+    row.update?.(item);
+    rows.set(key, row);
+  }
+  for (const [key, row] of before) {
+    if (rows.has(key)) continue;
+    row.gone?.();
+    row.node.remove();
+  }
+  let place = list.firstElementChild;
+  for (const { node } of rows.values()) {
+    if (node === place) place = place.nextElementSibling;
+    else list.insertBefore(node, place);
+  }
+  // An element that is moved loses the focus.
+  if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
+  rowsOf.set(list, rows);
+}
+
 /** Has a screen reader say what happened elsewhere on the page, once. */
 export function say(text) {
   // A new node is said even when the text is that of the last time.

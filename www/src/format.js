@@ -22,10 +22,20 @@ export function short(id, head = 10, tail = 6) {
 // Control characters, and those that turn the direction of text and so disguise an ending.
 const DISGUISE = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
+/** A line of somebody's making as it may be shown between others. */
+export function undisguised(text) {
+  return text.replace(DISGUISE, '\ufffd');
+}
+
+/** At most so much of a text (in UTF-16 units, as `maxlength` counts), without half a character at its end. */
+export function cut(text, max) {
+  return text.length <= max ? text : text.slice(0, max).replace(/[\ud800-\udbff]$/, '');
+}
+
 /** A name as it may be shown in a list or offered to the file system. */
 export function safeName(path) {
   const last = path.split('/').filter((part) => part !== '' && part !== '.' && part !== '..').pop() ?? '';
-  return last.replace(DISGUISE, '\ufffd').slice(0, 255) || 'file';
+  return cut(undisguised(last), 255) || 'file';
 }
 
 /** "image/png" → "PNG image"; what is unknown stays as it is. */

@@ -3,26 +3,30 @@
 // The package reconnects by itself; this module only makes its state visible.
 
 import { connect } from 'tabpeer';
+import { coalesced } from './coalesce.js';
+import { ownKey } from './identity.js';
 
-/** Emits `state` whenever `state` changed, `tree` whenever the tree of files did, `kept` when something was fetched. */
+/** Emits `state` when `state` or `status` changed, `tree` when the tree of files did, `kept` when something was fetched. */
 class PagePeer extends EventTarget {
   /** 'starting' | 'online' | 'offline' | 'failed' */
   state = 'starting';
   client = undefined;
+  /** What the package said last of its relays and peers. */
+  status = undefined;
   #wasOnline = false;
 
   async start() {
     // ?relay=… (an URL or multiaddr, may be repeated) for a page that no relay serves.
     const relays = new URLSearchParams(location.search).getAll('relay');
     try {
-      this.client = await connect(relays.length > 0 ? { relays } : {});
+      this.client = await connect({ relays: relays.length > 0 ? relays : undefined, peerKey: ownKey() });
     } catch (error) {
       this.#enter('failed');
       throw error;
     }
-    const look = () => this.#enter(this.client.connected ? 'online' : 'offline');
-    this.client.addEventListener('update', look);
-    look();
+    this.client.addEventListener('update', this.#look);
+    this.client.addEventListener('close', () => this.#enter('failed'));
+    this.#look();
     addEventListener('pagehide', (event) => {
       if (!event.persisted) this.client.close();
     });
@@ -34,7 +38,7 @@ class PagePeer extends EventTarget {
       case 'starting':
         return 'starting…';
       case 'online':
-        return 'connected';
+        return this.status?.reachable === 'no' ? 'connected, without a relay' : 'connected';
       case 'offline':
         return this.#wasOnline ? 'offline, reconnecting…' : 'offline, looking for a relay…';
       default:
@@ -60,8 +64,17 @@ class PagePeer extends EventTarget {
     return removed;
   }
 
+  #look = coalesced(async () => {
+    try {
+      this.status = await this.client.status();
+    } catch {
+      // It was closed meanwhile, which is told by an event of its own.
+      return;
+    }
+    this.#enter(this.status.connected ? 'online' : 'offline');
+  });
+
   #enter(state) {
-    if (state === this.state) return;
     this.state = state;
     this.#wasOnline ||= state === 'online';
     this.dispatchEvent(new Event('state'));

@@ -1,11 +1,11 @@
 // Gets a file or folder by CID, with progress and cancel, then shows or saves it.
 
 import { byId, element, say } from '../dom.js';
+import { fetchContent } from '../fetching.js';
 import { bytes, short } from '../format.js';
-import { peer } from '../peer.js';
+import { save } from '../media.js';
 import { describe, summary } from './notices.js';
-import { save, show } from './preview.js';
-import { rememberSize } from './tree.js';
+import { show } from './preview.js';
 
 let current;
 
@@ -32,17 +32,17 @@ export function open(cid, from) {
 }
 
 export async function fetchAndShow(cid, from, name) {
-  const found = await fetchContent(cid, from, name);
+  const found = await attempt(cid, from, name);
   if (found) show(found, { cid, from, name: name ?? short(cid) });
 }
 
 export async function fetchAndSave(cid, from, name) {
-  const found = await fetchContent(cid, from, name);
+  const found = await attempt(cid, from, name);
   if (found?.type === 'file') save(found, name);
 }
 
 /** The content, a file's bytes as its `content`; or undefined after a failure that has been shown. A newer call takes the place of an older one. */
-async function fetchContent(cid, from, name) {
+async function attempt(cid, from, name) {
   current?.abort();
   const abort = new AbortController();
   current = abort;
@@ -56,22 +56,15 @@ async function fetchContent(cid, from, name) {
   say(`Getting ${shown}`);
   const started = performance.now();
   try {
-    const here = await peer.client.hasFile(cid);
-    const options = { signal: abort.signal, sources: sources(), stream: true };
-    const found = await peer.client.getFile(cid, from, options);
-    const file = found.type === 'file';
-    if (file) {
-      rememberSize(cid, found.size);
-      found.content = await read(found, (done) => {
-        bar.max = found.size;
-        bar.value = done;
-        amount.textContent = `${bytes(done)} of ${bytes(found.size)}`;
-      });
-    }
-    if (!here) peer.dispatchEvent(new Event('kept'));
+    const onProgress = (done, size) => {
+      bar.max = size;
+      bar.value = done;
+      amount.textContent = `${bytes(done)} of ${bytes(size)}`;
+    };
+    const { found, here } = await fetchContent(cid, from, { signal: abort.signal, sources: sources(), onProgress });
     if (current !== abort) return undefined;
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    const what = file ? bytes(found.size) : 'a folder';
+    const what = found.type === 'file' ? bytes(found.size) : 'a folder';
     const outcome = here ? `Read ${what} from this browser's storage.` : `Got ${what} from others in ${seconds} s, verified and kept.`;
     place.dataset.state = 'done';
     place.replaceChildren(element('p', { class: 'muted' }, outcome));
@@ -85,18 +78,4 @@ async function fetchContent(cid, from, name) {
     say(summary(error, what));
     return undefined;
   }
-}
-
-/** All of a file as it arrives, as a Blob that the browser may put on disk. */
-async function read(file, tell) {
-  const parts = [];
-  let done = 0;
-  tell(done);
-  const reader = file.stream().getReader();
-  for (let next = await reader.read(); !next.done; next = await reader.read()) {
-    parts.push(new Blob([next.value]));
-    done += next.value.length;
-    tell(done);
-  }
-  return new Blob(parts);
 }

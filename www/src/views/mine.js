@@ -1,5 +1,6 @@
 // The tree of this peer: open, save, share, remove, new folder.
 
+import { coalesced } from '../coalesce.js';
 import { byId, element } from '../dom.js';
 import { safeName } from '../format.js';
 import { linkToFile } from '../link.js';
@@ -16,16 +17,7 @@ export function start() {
   render();
 }
 
-let rendering = false;
-let again = false;
-
-/** Many changes in a row are rendered once more, not once each. */
-async function render() {
-  if (rendering) {
-    again = true;
-    return;
-  }
-  rendering = true;
+const render = coalesced(async () => {
   try {
     const { entries } = await peer.client.listFiles();
     const empty = Object.keys(entries).length === 0;
@@ -35,12 +27,7 @@ async function render() {
   } catch (error) {
     problem(error, 'Your files could not be listed.');
   }
-  rendering = false;
-  if (again) {
-    again = false;
-    render();
-  }
-}
+});
 
 const open = (path, { cid }) => get.fetchAndShow(cid, undefined, safeName(path));
 const save = (path, { cid }) => get.fetchAndSave(cid, undefined, safeName(path));

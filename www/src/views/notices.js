@@ -6,11 +6,13 @@ import { explain } from '../errors.js';
 /** Older problems make room. */
 const SHOWN = 4;
 
-/** Shows a failure; `what` says what was being done. An abort is no failure. */
-export function problem(error, what) {
+/** Shows a failure; `what` says what was being done, `way` is a way out: `{label, run}`. An abort is no failure. */
+export function problem(error, what, way) {
   if (error?.name === 'AbortError') return;
   const notices = byId('notices');
-  notices.append(element('div', { class: 'notice' }, describe(error, what), dismiss()));
+  const text = describe(error, what);
+  if (way) text.append(element('button', { type: 'button', class: 'plain', onclick: () => way.run().catch((failed) => problem(failed, '')) }, way.label));
+  notices.append(element('div', { class: 'notice' }, text, dismiss()));
   while (notices.children.length > SHOWN) notices.firstElementChild.remove();
 }
 

@@ -1,18 +1,17 @@
 // Drop or choose files and folders: progress, then CID and path.
 
 import { byId, copyButton, element, idText, say } from '../dom.js';
+import { takeDrops } from '../drop.js';
 import { bytes, safeName, short } from '../format.js';
 import { linkToFile } from '../link.js';
 import { peer } from '../peer.js';
-import { describe, problem, summary } from './notices.js';
+import { describe, summary } from './notices.js';
 import { rememberSize } from './tree.js';
 
 /** Files stored at the same time; more would only queue in the browser's database. */
 const TOGETHER = 8;
 /** Rows kept in the list of stored files. */
 const ROWS = 50;
-/** Entries read from one dropped folder tree. */
-const DROPPED = 100_000;
 
 const waiting = [];
 let running = 0;
@@ -25,25 +24,7 @@ export function start() {
     add([...pick.files].map((file) => ({ path: file.webkitRelativePath || file.name, file })));
     pick.value = '';
   });
-  const drop = byId('drop');
-  for (const event of ['dragenter', 'dragover']) {
-    drop.addEventListener(event, (drag) => {
-      drag.preventDefault();
-      drop.classList.add('over');
-    });
-  }
-  drop.addEventListener('dragleave', (drag) => {
-    if (!drop.contains(drag.relatedTarget)) drop.classList.remove('over');
-  });
-  drop.addEventListener('drop', async (drag) => {
-    drag.preventDefault();
-    drop.classList.remove('over');
-    try {
-      add(await dropped(drag.dataTransfer));
-    } catch (error) {
-      problem(error, 'What was dropped could not be read.');
-    }
-  });
+  takeDrops(byId('drop'), add);
   // A file that misses the field must not replace the page.
   for (const event of ['dragover', 'drop']) addEventListener(event, (drag) => drag.preventDefault());
 }
@@ -98,33 +79,5 @@ async function storeOne({ path, file }) {
     row.classList.add('failed');
     row.append(describe(error, 'Not stored.'));
     outcomes.push({ failed: true, text: summary(error, `${safeName(path)} was not stored.`) });
-  }
-}
-
-async function dropped(transfer) {
-  // Entries must be taken before the first await: the list is emptied after the event.
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (entries.length === 0) return [...transfer.files].map((file) => ({ path: file.name, file }));
-  const files = [];
-  const queue = [...entries];
-  for (let entry = queue.shift(); entry !== undefined && files.length < DROPPED; entry = queue.shift()) {
-    if (entry.isFile) {
-      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-      files.push({ path: entry.fullPath.replace(/^\//, ''), file });
-    } else {
-      queue.push(...(await children(entry)));
-    }
-  }
-  return files;
-}
-
-async function children(folder) {
-  const reader = folder.createReader();
-  const all = [];
-  for (;;) {
-    // A reader hands out a hundred at a time, then none.
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (some.length === 0 || all.length >= DROPPED) return all;
-    all.push(...some);
   }
 }
