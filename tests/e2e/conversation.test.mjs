@@ -9,7 +9,8 @@ const MINUTE = 60_000;
 const ROOM = 'e2e/conversation';
 const PRIVATE = 'conversation/1';
 
-/** From now on the page says numbers, in the room and to each of the others, until `talk.done`. */
+/** From now on the page says numbers, in the room and to each of the others, until `talk.done`. It takes its time: what is
+ * tested is that they come, and a loaded machine has three pages and a relay to run. */
 function converse(peer, { others, room, protocol }) {
   const lists = () => Object.fromEntries(others.map((id) => [id, []]));
   const talk = { acknowledged: lists(), told: lists(), heard: lists(), failed: [], said: 0, left: [], done: false };
@@ -18,15 +19,15 @@ function converse(peer, { others, room, protocol }) {
   const tell = async (to) => {
     for (let n = 1; !talk.done; n++) {
       const outcome = await failureOf(peer.send(to, protocol, n));
-      if (outcome.code) talk.failed.push(outcome.code);
+      if (outcome.code) talk.failed.push(outcome);
       else talk.acknowledged[to].push(n);
-      await breathe(5);
+      await breathe(50);
     }
   };
   const say = async () => {
     while (!talk.done) {
       await peer.publish(room, (talk.said += 1)).catch(() => {});
-      await breathe(20);
+      await breathe(200);
     }
   };
   return Promise.all([
@@ -73,10 +74,10 @@ describe('three pages and a relay that dies', { timeout: 5 * MINUTE }, () => {
     const ids = pages.map((page) => page.peerID);
     const argument = (page) => ({ others: ids.filter((id) => id !== page.peerID), room: ROOM, protocol: PRIVATE });
     await Promise.all(pages.map((page) => page.attempt(converse, argument(page))));
-    await goesOn(pages, 30);
+    await goesOn(pages, 20);
     await stage.relay.kill();
     await stage.relay.restart();
-    await goesOn(pages, 60);
+    await goesOn(pages, 40);
     const all = await Promise.all(
       pages.map((page) =>
         page.attempt(async () => {
