@@ -46,6 +46,7 @@ impl EventLoop {
                 self.on_own_addresses();
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.nearby.finder.listening(&address, false);
                 self.swarm.remove_external_address(&address);
                 self.on_own_addresses();
             }
@@ -65,9 +66,6 @@ impl EventLoop {
                     self.swarm.add_external_address(address);
                     self.on_own_addresses();
                 }
-            }
-            SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.nearby.finder.listening(&address, false);
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 if let Some(relay) = self.listeners.remove(&listener_id) {
