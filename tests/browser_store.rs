@@ -18,6 +18,7 @@ use tabpeer::{
         sha256,
         web::idb::{IdbDatabase, VERSION},
     },
+    store::{Store, StoreError},
 };
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
@@ -98,14 +99,19 @@ async fn a_connection_makes_way_for_an_upgrade_or_deletion() {
     IdbDatabase::delete(&name).await.expect("deleted");
 }
 
+/// The connection has found out what the browser takes.
+async fn tried(database: &dyn Database) {
+    // Behind the write with which it does.
+    for _ in 0..2 {
+        database.has_many(Table::Refs, vec!["k".into()]).await.expect("asked");
+    }
+}
+
 /// What the browser says a value of `len` bytes is, stored by a connection of its own.
 async fn kind_of_a_stored_value(case: &str, len: usize) -> String {
     let idb = Idb::new(case);
     let database = idb.open().await;
-    // Behind the write with which the connection finds out what the browser takes.
-    for _ in 0..2 {
-        database.has_many(Table::Refs, vec!["k".into()]).await.expect("asked");
-    }
+    tried(&*database).await;
     let value: Bytes = (0..len).map(|at| (at % 251) as u8).collect();
     let put = Op::PutNew { table: Table::Blocks, key: "k".into(), value: value.clone() };
     assert_eq!(database.write(vec![put]).await, Ok(vec![true]));
@@ -161,24 +167,45 @@ async fn a_browser_that_refuses_blobs_gets_arrays() {
     assert_eq!(kind, "Uint8Array");
 }
 
-/// The bytes of blobs stay in the browser's memory until they are collected, and there is an end to it.
+/// As when the browser has lost the file that holds it; `tests/e2e/lost-values.test.mjs` removes files.
 #[wasm_bindgen_test]
-async fn more_than_the_browser_holds_as_blobs_is_stored_too() {
-    const VALUES: u32 = 160;
-    let idb = Idb::new("much");
+async fn a_blob_that_cannot_be_read_is_a_corrupt_block_and_nothing_else_suffers() {
+    let idb = Idb::new("lost");
     let database = idb.open().await;
-    let key = |at: u32| Bytes::copy_from_slice(&at.to_be_bytes());
-    let mut value = vec![7; 1 << 20];
-    for at in 0..VALUES {
-        value[..4].copy_from_slice(&at.to_be_bytes());
-        let put = Op::PutNew { table: Table::Blocks, key: key(at), value: value.clone().into() };
-        assert_eq!(database.write(vec![put]).await, Ok(vec![true]), "{at}");
+    tried(&*database).await;
+    let store = Store::open(database).await.expect("opens");
+    let (lost, whole, small) = (leaf(1, 100_000), leaf(2, 200_000), leaf(3, 10));
+    let root = node([&lost, &whole, &small]);
+    let all = [&lost, &whole, &small, &root];
+    set_root(&store, all, "tree", &root).await.expect("commit");
+    for name in ["NotReadableError", "NotFoundError"] {
+        let lose = run_js(
+            "size, name",
+            "const { arrayBuffer } = Blob.prototype;
+            Blob.prototype.arrayBuffer = function () {
+                return this.size === size ? Promise.reject(new DOMException('gone', name)) : arrayBuffer.call(this);
+            };
+            return () => { Blob.prototype.arrayBuffer = arrayBuffer; };",
+        );
+        let back = lose.call2(&JsValue::NULL, &100_000.into(), &name.into()).expect("patched");
+        let corrupt = StoreError::Corrupt { cid: *lost.cid() };
+        let cids = all.map(|block| *block.cid());
+        assert_eq!(store.get_many(&cids).await, Err(corrupt));
+        assert_eq!(store.get(whole.cid()).await, Ok(Some(whole.clone())), "{name}");
+        assert_eq!(store.evict_corrupt(lost.cid()).await, Ok(true));
+        let found = store.get_many(&cids).await.expect("read");
+        assert_eq!(
+            found.iter().map(Option::is_some).collect::<Vec<_>>(),
+            [false, true, true, true]
+        );
+        Function::from(back).call0(&JsValue::NULL).expect("as before");
+        // Whoever has it brings it again.
+        let mut session = session_with(&store, [&lost]).await;
+        session.flush().await.expect("flush");
+        session.discard().await;
+        assert_eq!(store.get(lost.cid()).await, Ok(Some(lost.clone())));
     }
-    for at in [0, VALUES / 2, VALUES - 1] {
-        let read = database.get_many(Table::Blocks, vec![key(at)]).await.expect("read");
-        value[..4].copy_from_slice(&at.to_be_bytes());
-        assert!(read == [Some(value.clone().into())], "{at}");
-    }
+    assert_eq!(close_and_count(store, &idb).await, 4);
     idb.delete().await;
 }
 

@@ -104,7 +104,8 @@ pub type DatabaseResult<T> = Result<T, DatabaseError>;
 /// by the first poll of its future, and run to its end even if the future is dropped. Transactions
 /// on the same table take effect in the order of the calls; the store relies on it.
 pub trait Database: MaybeSend + MaybeSync + 'static {
-    /// The values of `keys`, in their order.
+    /// The values of `keys`, in their order. One that is there, but whose bytes the platform has lost,
+    /// reads as empty: to the store a corrupt row, which its hash or its format betrays.
     fn get_many(
         &self,
         table: Table,

@@ -48,6 +48,17 @@ export class Browser {
     await this.#send('DOM.setFileInputFiles', { nodeId, files: [file] });
   }
 
+  /** Opens another tab in front of the page. */
+  async hide() {
+    await this.#ask('Target.createTarget', { url: 'about:blank' });
+  }
+
+  /** What all processes of the browser have used of the processor so far, as the browser counts it. */
+  async processorSeconds() {
+    const { processInfo } = await this.#ask('SystemInfo.getProcessInfo');
+    return processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0);
+  }
+
   collectGarbage() {
     return this.#send('HeapProfiler.collectGarbage');
   }
@@ -76,11 +87,17 @@ export class Browser {
     for (const pipe of [this.#process.stdio[3], answers]) pipe.on('error', (error) => this.#fail(error.message));
   }
 
-  #send(method, params = {}) {
+  /** To the page, once there is one. */
+  #send(method, params) {
+    return this.#ask(method, params, this.#session);
+  }
+
+  /** To the browser, if to no session. */
+  #ask(method, params = {}, sessionId = undefined) {
     return new Promise((resolve, reject) => {
       const id = (this.#last += 1);
       this.#waiting.set(id, { resolve, reject });
-      this.#process.stdio[3].write(JSON.stringify({ id, method, params, sessionId: this.#session }) + END);
+      this.#process.stdio[3].write(JSON.stringify({ id, method, params, sessionId }) + END);
     });
   }
 

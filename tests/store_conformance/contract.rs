@@ -66,6 +66,33 @@ pub async fn put_new_reports_what_it_wrote(place: &impl Place) {
     database.close().await;
 }
 
+pub async fn values_of_all_sizes_come_back_in_their_order(place: &impl Place) {
+    const SIZES: [usize; 7] = [0, 1, (64 << 10) - 1, 64 << 10, 100_000, 1 << 20, 2 << 20];
+    let table = Table::Blocks;
+    let key = |at: usize| Bytes::copy_from_slice(&(at as u32).to_be_bytes());
+    let value = |at: usize, round: usize| {
+        let len = SIZES[(at + round) % SIZES.len()];
+        (0..len).map(|byte| (byte * 7 + at + round) as u8).collect::<Bytes>()
+    };
+    let database = place.open().await;
+    // In the second round each is replaced by one of another size.
+    for round in 0..2 {
+        let all = 0..2 * SIZES.len();
+        let batch = all.clone().map(|at| match at % 2 {
+            0 => Op::Put { table, key: key(at), value: value(at, round) },
+            _ if round == 0 => Op::PutNew { table, key: key(at), value: value(at, 0) },
+            _ => Op::Put { table, key: key(at), value: value(at, round) },
+        });
+        database.write(batch.collect()).await.expect("written");
+        let missing = 1_000_000;
+        let asked = all.clone().rev().chain([missing]).map(key).collect();
+        let found = database.get_many(table, asked).await.expect("read");
+        let expected = all.rev().map(|at| Some(value(at, round))).chain([None]);
+        assert!(expected.eq(found), "round {round}");
+    }
+    database.close().await;
+}
+
 pub async fn keys_come_in_order_and_in_pages(place: &impl Place) {
     let database = place.open().await;
     let keys: [&[u8]; 6] = [&[], &[0], &[0, 0], &[1, 0xff], &[0x7f], &[0xff, 1]];

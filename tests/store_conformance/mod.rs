@@ -22,6 +22,7 @@ macro_rules! for_each_case {
         $run! {
             batches_are_all_or_nothing
             put_new_reports_what_it_wrote
+            values_of_all_sizes_come_back_in_their_order
             keys_come_in_order_and_in_pages
             calls_take_effect_in_their_order
             a_closed_database_says_so

@@ -8,7 +8,7 @@ use crate::workspace::{cargo, metadata, root};
 use crate::{Result, process, setup};
 
 /// Every bench, by the name of its script in `tests/bench`.
-const BENCHES: [&str; 2] = ["store", "transfer"];
+const BENCHES: [&str; 3] = ["store", "transfer", "pubsub"];
 
 /// Runs the named benches, or all.
 pub fn run(names: &[String], profile: Profile) -> Result<()> {
@@ -25,31 +25,44 @@ pub fn run(names: &[String], profile: Profile) -> Result<()> {
         let mut bench = Command::new("node");
         bench.arg(format!("bench/{name}.mjs")).current_dir(root().join("tests"));
         browser.name_in(&mut bench);
-        if name == "transfer" {
-            package::build_for_benches(profile)?;
-            bench.env("TABPEER_PKG", package::bench_folder()?);
-            let relays = build_relays()?;
-            bench.env("TABPEER_RELAY", &relays.plain).env("TABPEER_BENCH_RELAY", &relays.raw);
-        } else {
-            package::build(profile)?;
-            bench.env("TABPEER_PKG", package::folder());
+        let pkg = match name {
+            "transfer" => {
+                package::build_for_benches(profile)?;
+                package::bench_folder()?
+            }
+            _ => {
+                package::build(profile)?;
+                package::folder()
+            }
+        };
+        bench.env("TABPEER_PKG", pkg);
+        if name != "store" {
+            let programs = build_programs()?;
+            bench.env("TABPEER_RELAY", &programs.relay);
+            bench.env("TABPEER_BENCH_RELAY", &programs.raw);
+            bench.env("TABPEER_BENCH_CROWD", &programs.crowd);
         }
         process::run(&format!("bench {name}"), &mut bench)?;
     }
     Ok(())
 }
 
-/// The relay as it is shipped, and the one that has the plain stream as well.
-struct Relays {
-    plain: PathBuf,
+/// The relay as it is shipped, the one that has the plain stream as well, and a room full of peers.
+struct Programs {
+    relay: PathBuf,
     raw: PathBuf,
+    crowd: PathBuf,
 }
 
-fn build_relays() -> Result<Relays> {
+fn build_programs() -> Result<Programs> {
     let mut build = cargo();
     build.args(["build", "--release", "--package", "tabpeer-relay", "--locked"]);
-    build.args(["--bin", "tabpeer-relay", "--example", "raw_stream"]);
+    build.args(["--bin", "tabpeer-relay", "--example", "raw_stream", "--example", "crowd"]);
     process::run("compiling the relay (release profile)", &mut build)?;
     let folder: &Path = &metadata()?.target.join("release");
-    Ok(Relays { plain: folder.join("tabpeer-relay"), raw: folder.join("examples/raw_stream") })
+    Ok(Programs {
+        relay: folder.join("tabpeer-relay"),
+        raw: folder.join("examples/raw_stream"),
+        crowd: folder.join("examples/crowd"),
+    })
 }

@@ -26,7 +26,7 @@ cargo xtask COMMAND
   demo --check              the same, then drive two browsers through the main job and exit
   test [PART...]            run the tests; parts: lint native web e2e interop (all when none is named)
                             --dev uses a debug build of the package, --only TEXT one file of e2e or interop
-  bench [store] [--dev]     measure, beside the browser's own figures of the same run
+  bench [NAME...] [--dev]   measure, beside others in the same run; benches: store transfer pubsub (all when none is named)
 
 Environment: TABPEER_CHROMIUM and TABPEER_CHROMEDRIVER name browsers that are not on PATH.";
 

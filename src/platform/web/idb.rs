@@ -75,9 +75,7 @@ impl Database for IdbDatabase {
         table: Table,
         keys: Vec<Bytes>,
     ) -> BoxFuture<DatabaseResult<Vec<Option<Bytes>>>> {
-        let found = self.ask_each(table, keys, web_sys::IdbObjectStore::get, |request| {
-            result(request)?.map(|value| Value::read(&value)).transpose()
-        });
+        let found = self.ask_each(table, keys, web_sys::IdbObjectStore::get, Value::found);
         Box::pin(async move {
             let mut values = Vec::new();
             for value in found.await? {

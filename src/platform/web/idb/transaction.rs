@@ -99,13 +99,17 @@ impl Transaction {
         self.inner.object_store(table_name(table)).map_err(|thrown| error::from_js(&thrown))
     }
 
-    /// Waits for `last`, the request issued last, and with it for all before it. The transaction is
+    /// Waits for `last`, the request issued last, and with it for all before it: each has its result or
+    /// its error, though the browser may abort a transaction afterwards in which one has failed. It is
     /// still open to more requests when this returns, if the task that waits is polled by the
     /// microtask queue alone.
     pub async fn answered(&mut self, last: &IdbRequest) -> DatabaseResult<()> {
-        let success = Promise::new(&mut |resolve, _| last.set_onsuccess(Some(&resolve)));
-        let mut success = JsFuture::from(success);
-        match futures::future::select(&mut success, &mut self.end).await {
+        let answer = Promise::new(&mut |resolve, _| {
+            last.set_onsuccess(Some(&resolve));
+            last.set_onerror(Some(&resolve));
+        });
+        let mut answer = JsFuture::from(answer);
+        match futures::future::select(&mut answer, &mut self.end).await {
             futures::future::Either::Right((Err(_), _)) => Err(self.reason()),
             _ => Ok(()),
         }

@@ -1,6 +1,9 @@
 //! How values lie in the database. Small ones are `Uint8Array`s. Large ones are `Blob`s where the
 //! browser takes them: it copies an array twice and tries to compress it before it makes a blob of
 //! it anyway, and reads it back the same way. Both kinds are read, whatever is written.
+//!
+//! The browser keeps large values of either kind in files of their own, which can be gone when the
+//! record is not (a disk that failed, a cleaner). Such a value is [`Value::Lost`].
 
 use std::cell::{Cell, RefCell};
 
@@ -8,9 +11,9 @@ use bytes::Bytes;
 use js_sys::{Array, ArrayBuffer, Function, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue, prelude::*};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::Blob;
+use web_sys::{Blob, DomException, IdbRequest};
 
-use super::error;
+use super::{error, transaction::result};
 use crate::platform::database::{DatabaseError, DatabaseResult};
 
 /// From this size on, a value is a blob: below it, browsers keep values in the database itself.
@@ -19,6 +22,8 @@ const BLOB_FROM: usize = 64 << 10;
 /// garbage collector finds the object, long after they were written, and when the memory for blobs
 /// is full (500 MB at the least on a desktop) writes fail. So above this, values are arrays.
 const MAX_UNCOLLECTED: usize = 128 << 20;
+/// What reading fails with when a value's file is gone or cannot be read.
+const LOST: [&str; 3] = ["DataError", "NotFoundError", "NotReadableError"];
 
 #[wasm_bindgen]
 extern "C" {
@@ -90,23 +95,40 @@ fn blob(bytes: &[u8]) -> Option<Blob> {
 pub enum Value {
     Here(Bytes),
     Coming(JsFuture),
+    Lost,
 }
 
 impl Value {
-    /// A blob is being read when this returns.
-    pub fn read(value: &JsValue) -> DatabaseResult<Self> {
-        match value.dyn_ref::<Blob>() {
-            Some(blob) => Ok(Self::Coming(JsFuture::from(blob.array_buffer()))),
-            None => bytes(value).map(Self::Here),
+    /// What a finished request found. A blob is being read when this returns.
+    pub fn found(request: &IdbRequest) -> DatabaseResult<Option<Self>> {
+        if let Ok(Some(exception)) = request.error()
+            && is_lost(&exception)
+        {
+            return Ok(Some(Self::Lost));
         }
+        let Some(value) = result(request)? else { return Ok(None) };
+        Ok(Some(match value.dyn_ref::<Blob>() {
+            Some(blob) => Self::Coming(JsFuture::from(blob.array_buffer())),
+            None => Self::Here(bytes(&value)?),
+        }))
     }
 
+    /// What is lost is empty.
     pub async fn bytes(self) -> DatabaseResult<Bytes> {
         match self {
             Self::Here(bytes) => Ok(bytes),
-            Self::Coming(buffer) => bytes(&buffer.await.map_err(|thrown| error::from_js(&thrown))?),
+            Self::Coming(buffer) => match buffer.await {
+                Ok(buffer) => bytes(&buffer),
+                Err(thrown) if thrown.dyn_ref().is_some_and(is_lost) => Ok(Bytes::new()),
+                Err(thrown) => Err(error::from_js(&thrown)),
+            },
+            Self::Lost => Ok(Bytes::new()),
         }
     }
+}
+
+fn is_lost(exception: &DomException) -> bool {
+    LOST.contains(&exception.name().as_str())
 }
 
 /// Copies an array or a binary key of the database into Rust memory.
