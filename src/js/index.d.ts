@@ -116,7 +116,7 @@ export interface ConnectOptions {
    * // One that lasts as long as this page.
    * const { privateKey } = await crypto.subtle.generateKey('Ed25519', true, ['sign', 'verify']);
    * const { d, x } = await crypto.subtle.exportKey('jwk', privateKey);
-   * const raw = (part) => atob(part.replaceAll('-', '+').replaceAll('_', '/'));
+   * const raw = (part = '') => atob(part.replaceAll('-', '+').replaceAll('_', '/'));
    * const peer = await connect({ relays: [], peerKey: btoa(`\b\x01\x12@${raw(d)}${raw(x)}`) });
    *
    * peer.addEventListener('peer:connect', ({ detail }) => console.log(detail.peerID, detail.transport)); // … 'tab'
