@@ -60,6 +60,11 @@ pub fn parse_key(text: &str) -> Result<Keypair> {
     Keypair::from_protobuf_encoding(&bytes).map_err(|_| bad("it is not an Ed25519 private key"))
 }
 
+/// A new identity, as the text that [`parse_key`] reads.
+pub fn generate_key() -> Result<String> {
+    format_key(&Keypair::generate_ed25519())
+}
+
 /// The text that [`parse_key`] reads.
 pub fn format_key(keypair: &Keypair) -> Result<String> {
     let bytes = keypair

@@ -40,6 +40,12 @@ pub fn open(options: JsValue) -> Promise {
     })
 }
 
+/// A new identity; see `generatePeerKey` in `index.d.ts`.
+#[wasm_bindgen(js_name = generatePeerKey)]
+pub fn generate_peer_key() -> Result<String, JsValue> {
+    config::generate_key().map_err(|error| failure(&error))
+}
+
 #[wasm_bindgen]
 pub struct Client {
     pub(super) peer: Peer,

@@ -111,14 +111,9 @@ export interface ConnectOptions {
    * without any network (default true). Each needs an identity of its own:
    *
    * ```js
-   * import { connect } from 'tabpeer';
+   * import { connect, generatePeerKey } from 'tabpeer';
    *
-   * // One that lasts as long as this page.
-   * const { privateKey } = await crypto.subtle.generateKey('Ed25519', true, ['sign', 'verify']);
-   * const { d, x } = await crypto.subtle.exportKey('jwk', privateKey);
-   * const raw = (part = '') => atob(part.replaceAll('-', '+').replaceAll('_', '/'));
-   * const peer = await connect({ relays: [], peerKey: btoa(`\b\x01\x12@${raw(d)}${raw(x)}`) });
-   *
+   * const peer = await connect({ relays: [], peerKey: await generatePeerKey() }); // for as long as this page
    * peer.addEventListener('peer:connect', ({ detail }) => console.log(detail.peerID, detail.transport)); // … 'tab'
    * ```
    */
@@ -179,6 +174,20 @@ export interface PeerScoreInput {
  * `INVALID_ADDRESS`, `LOAD_FAILED`, `STORAGE`, `QUOTA_EXCEEDED`
  */
 export function connect(options?: ConnectOptions | string): Promise<P2PWebAppClient>;
+
+/**
+ * Makes a new identity, for {@link ConnectOptions.peerKey}: whoever has the key is this peer, so keep it secret.
+ * Nothing is stored; a peer whose key is forgotten is gone, with its files.
+ *
+ * ```js
+ * import { generatePeerKey } from 'tabpeer';
+ *
+ * const key = await generatePeerKey();
+ * console.assert(key !== (await generatePeerKey()));
+ * ```
+ * @throws {PeerError} `LOAD_FAILED`
+ */
+export function generatePeerKey(): Promise<string>;
 
 /**
  * How a file is cut into blocks; decides its CID.

@@ -1,7 +1,7 @@
 // The npm package's face: loads the wasm once, turns its results into the shapes of index.d.ts
 // and its failures into PeerError. Everything else happens in Rust (src/js/client.rs).
 import { respond } from './fetch.js';
-import init, { open } from './tabpeer.js';
+import init, { generatePeerKey as generate, open } from './tabpeer.js';
 
 let loading;
 
@@ -50,6 +50,11 @@ function now(call) {
 
 export function connect(options) {
   return new P2PWebAppClient().connect(options);
+}
+
+export async function generatePeerKey() {
+  await load();
+  return now(generate);
 }
 
 /** What a client is before it is connected: it knows nothing, and every call fails. */

@@ -4,6 +4,7 @@ import {
   type Download,
   type FileContent,
   type FileStream,
+  generatePeerKey,
   type ImportProfile,
   P2PWebAppClient,
   PeerError,
@@ -20,7 +21,7 @@ const same = <A, B>(_: Same<A, B>) => {};
 export async function api(abort: AbortSignal) {
   const peer: P2PWebAppClient = await connect();
   await connect('CAESQ…');
-  await connect({ tabs: false });
+  await connect({ tabs: false, peerKey: await generatePeerKey() });
   const other: P2PWebAppClient = await new P2PWebAppClient().connect({ onClose: () => {} });
   same<typeof other.did, string>(true);
   await connect({ relays: ['https://relay.example', '/ip4/127.0.0.1/tcp/4002/ws'], peerKey: peer.peerKey });
