@@ -46,6 +46,8 @@ struct Member {
     sources: Vec<Source>,
     /// When the last source was lost.
     lost: Option<Duration>,
+    /// When any was.
+    shaken: Option<Duration>,
 }
 
 impl Presence {
@@ -53,6 +55,9 @@ impl Presence {
         self.revision += 1;
         if let Some(member) = self.members.get_mut(&peer) {
             member.lost = None;
+            if source != Source::Itself {
+                member.shaken = None;
+            }
             if !member.sources.contains(&source) && member.sources.len() < MAX_SOURCES {
                 member.sources.push(source);
             }
@@ -61,7 +66,7 @@ impl Presence {
         if self.members.len() >= MAX_MEMBERS {
             return None;
         }
-        self.members.insert(peer, Member { sources: vec![source], lost: None });
+        self.members.insert(peer, Member { sources: vec![source], ..Member::default() });
         Some(Change { peer, joined: true })
     }
 
@@ -76,6 +81,19 @@ impl Presence {
         }
         self.members.remove(&peer);
         Some(Change { peer, joined: false })
+    }
+
+    /// The connection with the peer is gone. It may have gone with a relay between, and then it leaves only
+    /// if it is not named again in time.
+    pub fn parted(&mut self, peer: PeerId, now: Duration) -> Option<Change> {
+        let member = self.members.get_mut(&peer)?;
+        let with_relay = member.shaken.filter(|at| now < *at + GRACE);
+        if with_relay.is_none() || member.sources != [Source::Itself] {
+            return self.gone(peer, Source::Itself);
+        }
+        member.sources.clear();
+        member.lost = with_relay;
+        None
     }
 
     /// The source names all that it knows of.
@@ -97,6 +115,9 @@ impl Presence {
         for member in self.members.values_mut() {
             let before = member.sources.len();
             member.sources.retain(|known| *known != source);
+            if member.sources.len() < before {
+                member.shaken = Some(now);
+            }
             if before > 0 && member.sources.is_empty() {
                 member.lost = Some(now);
             }
@@ -210,6 +231,46 @@ mod tests {
     }
 
     #[test]
+    fn a_neighbour_that_goes_with_the_relay_between_is_given_time() {
+        let [peer, relay] = peers();
+        let source = Source::Relay(relay);
+        for circuit_first in [false, true] {
+            let mut presence = Presence::default();
+            presence.seen(peer, source);
+            presence.seen(peer, Source::Itself);
+            if circuit_first {
+                assert_eq!(presence.parted(peer, AT), None);
+                presence.lost(source, AT);
+            } else {
+                presence.lost(source, AT);
+                assert_eq!(presence.parted(peer, AT + GRACE / 2), None);
+            }
+            // The relay is back, and does not know yet that the peer will be, too.
+            assert_eq!(presence.all(&[], source), []);
+            assert_eq!(presence.tick(AT + GRACE / 2), []);
+            assert_eq!(presence.seen(peer, source), None);
+            assert_eq!(presence.tick(AT + GRACE), []);
+            // Named again, it goes like any other.
+            presence.seen(peer, Source::Itself);
+            assert_eq!(presence.parted(peer, AT), None);
+            assert_eq!(presence.gone(peer, source), left(peer));
+        }
+        let mut presence = Presence::default();
+        presence.seen(peer, Source::Itself);
+        assert_eq!(presence.parted(peer, AT), left(peer), "no relay has to do with it");
+        // Not named in time, it has left; and long after a relay was lost it goes at once.
+        presence.seen(peer, source);
+        presence.seen(peer, Source::Itself);
+        presence.lost(source, AT);
+        assert_eq!(presence.parted(peer, AT), None);
+        assert_eq!(presence.tick(AT + GRACE), left(peer).into_iter().collect::<Vec<_>>());
+        presence.seen(peer, source);
+        presence.seen(peer, Source::Itself);
+        presence.lost(source, AT);
+        assert_eq!(presence.parted(peer, AT + GRACE), left(peer));
+    }
+
+    #[test]
     fn the_numbers_are_bounded() {
         let mut presence = Presence::default();
         let crowd: Vec<PeerId> = (0..MAX_MEMBERS + 10).map(|_| PeerId::random()).collect();
@@ -239,7 +300,8 @@ mod tests {
                     0 => Source::Itself,
                     n => Source::Relay(relays[n as usize - 1]),
                 };
-                let changes = match next(6) {
+                let changes = match next(7) {
+                    6 => presence.parted(peer, now).into_iter().collect(),
                     0 | 1 => presence.seen(peer, source).into_iter().collect(),
                     2 => presence.gone(peer, source).into_iter().collect(),
                     3 => presence.all(&crowd[..next(7) as usize], source),

@@ -109,7 +109,7 @@ impl EventLoop {
         let carried = self.topics.rosters.disconnected(peer);
         let now = self.now();
         for room in self.topics.rooms.values_mut() {
-            let change = room.presence.gone(peer, Source::Itself);
+            let change = room.presence.parted(peer, now);
             room.tell(change);
             if carried {
                 room.presence.lost(Source::Relay(peer), now);
