@@ -17,11 +17,11 @@ use tabpeer::messaging::topics::AUTHOR_FLOW;
 use tabpeer::messaging::topics::rate::Flow;
 use tabpeer::network::gossip::{Gate, Gossip, Role, gossip};
 use tabpeer::network::{pong, streams};
+use tabpeer::platform::gather::Gather;
 use tabpeer::platform::one_way::OneWay;
 use tabpeer::platform::yamux;
 
 use crate::config::{CircuitConfig, DhtConfig, RelayConfig};
-use crate::gather::Gather;
 use crate::record_store::BoundedStore;
 use crate::{RelayError, webtransport};
 

@@ -19,7 +19,6 @@ pub mod config;
 pub mod content;
 pub mod control;
 mod event_loop;
-mod gather;
 mod http;
 pub mod identity;
 pub mod record;

@@ -40,6 +40,9 @@ const SEND_QUEUE: usize = 1024;
 /// How long a message may wait for it. The queue's length bounds what waits; the time only ends what
 /// came too late to be of use.
 const QUEUE_TIME: Duration = Duration::from_secs(20);
+/// From this size on, a neighbour is told not to send what has come already. Telling costs it and us
+/// what a small message does, and who hears a topic through a relay has nobody to tell.
+const TOLD_FROM: usize = 16 * 1024;
 /// Messages in one frame of gossipsub's.
 const MAX_MESSAGES_PER_FRAME: usize = 1024;
 
@@ -90,6 +93,7 @@ pub fn gossip(keypair: Keypair, role: Role) -> Result<(Gossip, Gate), GossipErro
         // One greeting names all topics of a relay.
         .max_control_message_size(role.max_frame)
         .max_publish_messages(MAX_MESSAGES_PER_FRAME)
+        .idontwant_message_size_threshold(TOLD_FROM)
         .heartbeat_initial_delay(Duration::from_millis(100))
         .heartbeat_interval(HEARTBEAT)
         .duplicate_cache_time(DUPLICATES)

@@ -13,6 +13,7 @@ use web as imp;
 
 pub mod carrier;
 pub mod database;
+pub mod gather;
 pub mod http;
 pub mod memory;
 pub mod nearby;

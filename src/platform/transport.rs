@@ -23,7 +23,7 @@ use libp2p::{
     noise, relay,
 };
 
-use super::{Carrier, imp, time::Duration, yamux};
+use super::{Carrier, gather::Gather, imp, time::Duration, yamux};
 
 /// Streams of one connection, of all protocols. Each may hold 256 KiB that nobody has read.
 const MAX_STREAMS_PER_CONNECTION: usize = 256;
@@ -72,7 +72,7 @@ where
     let noise = noise::Config::new(keypair).map_err(|e| TransportSetupError(e.to_string()))?;
     let yamux = yamux::Config::new(MAX_STREAMS_PER_CONNECTION);
     let transport = transport.map(|bytes, _| Box::pin(bytes) as Duplex).boxed();
-    Ok(transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
+    Ok(transport.upgrade(Version::V1Lazy).authenticate(Gather(noise)).multiplex(yamux).boxed())
 }
 
 /// A connection of bytes, whatever carries them.

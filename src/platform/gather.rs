@@ -1,19 +1,28 @@
 //! Gathers what a multiplexer writes into large messages.
 //!
-//! yamux flushes after each of its frames of 16 KiB. Each would become a Noise message and a WebSocket message of
-//! its own, and a browser receives half as many bytes per second in messages of that size as in larger ones. So a
-//! flush that follows a write is put off until the multiplexer has had another turn: it then writes what else it
+//! yamux flushes after each of its frames, which have 16 KiB or, for a message on a topic, as much as
+//! that. Each would become a Noise message and a WebSocket message of its own, and a browser sends and
+//! receives half as many bytes per second in messages of that size as in larger ones. So a flush that
+//! follows a write is put off until the multiplexer has had another turn: it then writes what else it
 //! has, or, if there is nothing, the flush is done.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
-use futures::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
-use futures::{AsyncRead, AsyncWrite};
-use libp2p::PeerId;
-use libp2p::core::UpgradeInfo;
-use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade};
+use futures::{
+    AsyncRead, AsyncWrite,
+    future::{BoxFuture, FutureExt as _, TryFutureExt as _},
+};
+use libp2p::{
+    PeerId,
+    core::{
+        UpgradeInfo,
+        upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade},
+    },
+};
 
 /// Bytes on their way to an encrypted connection.
 pub struct Gathered<T> {
