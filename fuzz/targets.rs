@@ -25,9 +25,16 @@ use tabpeer::{
         routing::records,
         webapp::{ContentDecoder, FileListDecoder, Rebuild, RequestDecoder},
     },
-    messaging::{availability::message as availability, direct::frame as direct, topics::exchange},
+    messaging::{
+        availability::message as availability,
+        direct::{Value, frame as direct},
+        topics::{exchange, payload, roster},
+    },
     network::relay_record::RelayRecord,
-    platform::Dialer,
+    platform::{
+        Dialer,
+        tabs::{frame as tab_frames, notice::Notice as TabNotice},
+    },
 };
 
 pub type Target = fn(&[u8]) -> bool;
@@ -51,6 +58,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("peer_exchange", peer_exchange),
     ("relay_record", relay_record),
     ("routing_records", routing_records),
+    ("tab_frame", tab_frame),
+    ("tab_notice", tab_notice),
+    ("topic_payload", topic_payload),
+    ("topic_peers", topic_peers),
     ("tree_path", tree_path),
     ("unixfs", unixfs),
     ("webapp_content", webapp_content),
@@ -195,6 +206,52 @@ pub fn dag_pb(data: &[u8]) -> bool {
 }
 
 /// Pieces of any size give the same frames as the whole, and each is written as one that reads alike.
+pub fn topic_peers(data: &[u8]) -> bool {
+    let (whole, good) = rosters(data, data.len());
+    assert!((whole.clone(), good) == rosters(data, 5));
+    for frame in &whole {
+        let again = frame.encode();
+        assert!(rosters(&again, again.len()) == (vec![frame.clone()], true));
+    }
+    good && !whole.is_empty()
+}
+
+fn rosters(data: &[u8], piece: usize) -> (Vec<roster::Frame>, bool) {
+    let (mut reader, mut frames) = (roster::FrameReader::default(), Vec::new());
+    for piece in data.chunks(piece.max(1)) {
+        reader.push(piece);
+        loop {
+            match reader.next_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(_) => return (frames, false),
+            }
+        }
+    }
+    (frames, true)
+}
+
+/// Whatever comes is a value that can be published again; whether it is JSON.
+pub fn topic_payload(data: &[u8]) -> bool {
+    let Some(value) = payload::decode(data.to_vec()) else { return false };
+    let json = matches!(value, Value::Json(_));
+    let again = payload::encode(value.clone()).expect("it has come, so it may go");
+    assert_eq!(payload::decode(again), Some(value));
+    json
+}
+
+pub fn tab_frame(data: &[u8]) -> bool {
+    let Some((kind, place)) = tab_frames::parse(data) else { return false };
+    assert!(data.starts_with(&tab_frames::header(kind, place)));
+    true
+}
+
+pub fn tab_notice(data: &[u8]) -> bool {
+    let Some(notice) = TabNotice::decode(data) else { return false };
+    assert_eq!(notice.encode(), data);
+    true
+}
+
 pub fn direct_frames(data: &[u8]) -> bool {
     let (whole, good) = frames(data, data.len());
     assert_eq!((whole.clone(), good), frames(data, 3));

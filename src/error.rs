@@ -1,5 +1,5 @@
 //! The one error type of the API. Layers below have errors of their own; this one says what a
-//! caller can do about it, and carries a stable code for JS (design: one variant, one code).
+//! caller can do about it, and carries a stable code for JS.
 
 use std::time::Duration;
 

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Arrows go down: `js -> peer -> {exchange, messaging} -> {network, store} -> platform`; `content`
-//! and the pure cores use none of the others. `cfg(target_family = "wasm")` stands here and in
+//! and the pure cores use none of the others. One exception: `network` drives the pure parts of
+//! [`messaging::topics`]. `cfg(target_family = "wasm")` stands here and in
 //! `platform` only, `JsValue` in `js` and `platform::web` only. The relay that browsers meet at is a
 //! package of its own, `relay/`.
 //!

@@ -35,6 +35,11 @@ fn every_target_has_its_fuzzer() {
     let targets: BTreeSet<String> =
         targets::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(fuzzers, targets);
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/Cargo.toml");
+    let manifest = fs::read_to_string(manifest).expect("a manifest");
+    for name in &targets {
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is not in it");
+    }
 }
 
 /// Begins corpora with what our own encoders write: `cargo test --test fuzz_corpus -- --ignored`. The
@@ -80,9 +85,10 @@ mod seeds {
         messaging::{
             availability::message::{Notice, encode_batch, encode_update},
             direct::{Value as Said, frame::Frame},
-            topics::exchange,
+            topics::{exchange, roster},
         },
         network::relay_record,
+        platform::tabs::{self, frame, notice::What},
     };
 
     pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
@@ -136,6 +142,16 @@ mod seeds {
             ("file", nodes.iter().map(path).collect()),
             ("peer_exchange", vec![exchange(0), exchange(3)]),
             ("relay_record", vec![record()]),
+            (
+                "tab_frame",
+                vec![frame::header(frame::Kind::Credit, 1 << 20).to_vec(), [&frame::header(frame::Kind::Data, 7)[..], b"bytes"].concat()],
+            ),
+            ("tab_notice", tab_notices()),
+            (
+                "topic_payload",
+                vec![br#"{"text":"hello"}"#.to_vec(), b"\0bytes\0[1]".to_vec(), "not JSON".into()],
+            ),
+            ("topic_peers", rosters()),
             ("tree_path", vec![b"photos/2026/cat.jpg".to_vec(), "ünï".into(), b"a/../b".to_vec()]),
             ("unixfs", nodes.iter().map(unixfs).collect()),
             (
@@ -171,6 +187,31 @@ mod seeds {
         let mut message = exchange::Message { topic: "room/lobby".into(), peers }.encode();
         let len = exchange::frame(&message).expect("a length").expect("whole");
         message.split_off(message.len() - len)
+    }
+
+    fn rosters() -> Vec<Vec<u8>> {
+        let peer = |n| {
+            let key = Keypair::ed25519_from_bytes([n; 32]).expect("32 bytes");
+            key.public().to_peer_id()
+        };
+        let all = roster::Frame {
+            topic: "room/lobby".into(),
+            all: true,
+            joined: vec![peer(1)],
+            left: vec![],
+        };
+        let change = roster::Frame {
+            topic: "room/\"ü\"".into(),
+            all: false,
+            joined: vec![],
+            left: vec![peer(1), peer(2)],
+        };
+        vec![all.encode(), [all.encode(), change.encode()].concat()]
+    }
+
+    fn tab_notices() -> Vec<Vec<u8>> {
+        let open = What::Open { to: 2, token: [7; 16] };
+        [What::Hello, open].map(|what| tabs::notice::Notice { from: 1, what }.encode()).into()
     }
 
     fn notices(leaf: &Block) -> Vec<Vec<u8>> {

@@ -45,8 +45,15 @@ pub struct Arguments {
     external_address: Vec<Multiaddr>,
 
     /// Let peers of the local network find this relay, by mDNS.
-    #[arg(long, env = "TABPEER_RELAY_MDNS")]
-    mdns: bool,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "TABPEER_RELAY_MDNS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    mdns: Option<bool>,
 
     /// Serve HTTP here [default: 0.0.0.0:4080].
     #[arg(long, value_name = "HOST:PORT", env = "TABPEER_RELAY_HTTP")]
@@ -115,7 +122,7 @@ impl Arguments {
             &mut config.external_addresses,
             Some(self.external_address).filter(|addresses| !addresses.is_empty()),
         );
-        config.mdns |= self.mdns;
+        replace(&mut config.mdns, self.mdns);
         replace(&mut config.http.listen, self.http);
         if self.site.is_some() {
             config.http.site = self.site;

@@ -83,7 +83,8 @@ export interface ConnectOptions {
   fileUpdateNotifyTopic?: string;
   /**
    * Relays to meet other peers at: URLs of relays (`https://relay.example`, the best form: the relay
-   * tells its present addresses there) or multiaddrs. `connect` resolves as soon as one answers.
+   * tells its present addresses there) or multiaddrs. `connect` resolves as soon as others can reach this peer
+   * through one of them, or when none could be reached, which is no failure: see `connected`.
    * Left out: the page's own origin is asked, so a page served by a relay needs no configuration.
    * At most 16. An empty list: no network; other tabs are found all the same.
    */
@@ -231,7 +232,7 @@ export interface FindOptions {
 }
 
 export interface SubscribeOptions {
-  /** Gives up subscribing, and ends the subscription of `topic()` later. */
+  /** Gives up subscribing; of `topic()` and `watchContent()` it also ends the subscription later. One of `subscribe()` ends with `unsubscribe` only. */
   signal?: AbortSignal;
 }
 
@@ -255,7 +256,7 @@ export interface GetOptions {
    */
   timeout?: number;
   onProgress?: (progress: Progress) => void;
-  /** Where to look, in this order, for this call only. */
+  /** Where to look, in this order, for this call only. Left out: as given to {@link connect}. An empty array: only this browser's storage. */
   sources?: SourceKind[];
   /**
    * How many peers beyond the one that is asked may be asked on our behalf (default 0, at most 4); told to peers
@@ -459,7 +460,7 @@ export interface Status {
    * - `unavailable`: nobody served it in time, or there is no network; it turns `ready` when somebody does
    */
   dht: 'bootstrapping' | 'ready' | 'unavailable';
-  /** Where they can. */
+  /** The addresses at which others can open connections with this peer; empty while `reachable` is `no`. */
   addresses: string[];
   /** What this browser can connect with. */
   transports: ('websocket' | 'webtransport' | 'tab' | 'tcp')[];
@@ -500,12 +501,18 @@ export interface ContentAvailable {
   hash: string;
   /** Who announced it; proven if it was heard on a topic, the word of `via` if not. */
   source: string;
-  /** The topic that it was heard on. */
+  /** The topic that it was heard on; there is either this or `via`. */
   topic?: string;
   /** The connected peer that told it. */
   via?: string;
   /** How many notices before this one were dropped, because they were not taken in time. */
   missed: number;
+}
+
+/** The events of topics; see {@link P2PWebAppClient.subscribe}. */
+export interface TopicEvents {
+  /** Messages were dropped, `count` of them, because a subscription did not take them in time. */
+  topic_lagged: CustomEvent<{ topic: string; count: number }>;
 }
 
 /** The browser's storage for this origin, in bytes. */
@@ -542,7 +549,8 @@ export class P2PWebAppClient extends EventTarget {
   /**
    * Resolves when the DHT can be asked, with `true`; with `false` when nobody who serves it was found within 30 s of
    * the start, or when there is nobody to wait for. It need not be awaited: what asks the DHT (`findPeer`, `provide`,
-   * a fetch, topics) waits for it by itself. Never rejects. Later changes are in `status().dht`, with the event `update`.
+   * a fetch, topics) waits for it by itself. Rejects only on a
+   * client that is not connected (`CLOSED`). Later changes are in `status().dht`, with the event `update`.
    *
    * ```js
    * import { connect } from 'tabpeer';
@@ -581,13 +589,13 @@ export class P2PWebAppClient extends EventTarget {
 
   /**
    * Makes a directory and its parents; one that is there stays as it is.
-   * @throws {PeerError} `INVALID_PATH`, `NOT_A_DIRECTORY`
+   * @throws {PeerError} `INVALID_PATH`, `NOT_A_DIRECTORY`, `QUOTA_EXCEEDED`
    */
   createDirectory(path: string): Promise<StoreResult>;
 
   /**
    * Removes a file, or a directory with all that is in it, and frees what nothing else refers to.
-   * @throws {PeerError} `INVALID_PATH`, `NOT_FOUND`
+   * @throws {PeerError} `INVALID_PATH`, `NOT_FOUND`, `NOT_A_DIRECTORY`, `QUOTA_EXCEEDED`
    */
   removeFile(path: string): Promise<{ rootCid: string }>;
 
@@ -603,7 +611,7 @@ export class P2PWebAppClient extends EventTarget {
    * console.assert(entries['a'].type === 'directory');
    * console.assert(entries['a/b.html'].mimeType?.startsWith('text/html'));
    * ```
-   * @throws {PeerError} `INVALID_PEER_ID`, `PEER_UNREACHABLE`, `UNSUPPORTED`, `PROTOCOL`, `TIMEOUT`, `TOO_LARGE`
+   * @throws {PeerError} `INVALID_PEER_ID`, `PEER_UNREACHABLE`, `UNSUPPORTED`, `PROTOCOL`, `TIMEOUT`, `TOO_LARGE`, `BAD_ARGUMENT`
    */
   listFiles(peerID?: string, options?: ListOptions): Promise<FileList>;
 
@@ -624,7 +632,7 @@ export class P2PWebAppClient extends EventTarget {
    * ```
    * @param fallbackPeerID asked before the other connected peers, even if it is not connected yet
    * @throws {PeerError} `INVALID_CID`, `INVALID_PEER_ID`, `NOT_FOUND`, `WRONG_CONTENT`, `BAD_CONTENT`,
-   * `TOO_LARGE` (a file of 2 GiB or more does not fit an array), `BUSY`, `TIMEOUT`, `QUOTA_EXCEEDED`, `STORAGE`
+   * `TOO_LARGE` (a file of 2 GiB or more does not fit an array), `BUSY`, `TIMEOUT`, `QUOTA_EXCEEDED`, `STORAGE`, `CORRUPT_BLOCK`, `BAD_ARGUMENT`
    */
   getFile(cid: string, fallbackPeerID?: string, options?: GetOptions & { stream?: false }): Promise<FileContent | DirectoryContent>;
 
@@ -663,7 +671,10 @@ export class P2PWebAppClient extends EventTarget {
    */
   fetch(resource: string | URL, init?: { method?: string; headers?: HeadersInit; signal?: AbortSignal }): Promise<Response>;
 
-  /** Whether the whole file, or the directory's own listing, is in this browser's storage. Asks nobody. */
+  /**
+   * Whether the whole file, or the directory's own listing, is in this browser's storage. Asks nobody.
+   * @throws {PeerError} `INVALID_CID`
+   */
   hasFile(cid: string): Promise<boolean>;
 
   /**
@@ -675,7 +686,7 @@ export class P2PWebAppClient extends EventTarget {
   /**
    * Connects with any libp2p peer, tabpeer, Helia or Kubo, and returns its id.
    * @param address a multiaddr that this browser can dial (WebSocket, WebTransport, a circuit)
-   * @throws {PeerError} `INVALID_ADDRESS`, `PEER_UNREACHABLE`
+   * @throws {PeerError} `INVALID_ADDRESS`, `PEER_UNREACHABLE`, `BUSY`
    */
   dial(address: string): Promise<string>;
 
@@ -729,7 +740,11 @@ export class P2PWebAppClient extends EventTarget {
   /** How everything stands now: relays, peers, storage. To follow it, listen to {@link ConnectionEvents | update}; do not poll. */
   status(): Promise<Status>;
 
-  /** How much a peer is trusted, 0 (unless set) to 10: raises it in the order in which peers are asked. Not kept across sessions. */
+  /**
+   * How much a peer is trusted, 0 (unless set) to 10: raises it in the order in which peers are asked. Not kept across
+   * sessions.
+   * @throws {PeerError} at once, not by a promise: `INVALID_PEER_ID`, `BAD_ARGUMENT` (not 0 to 10)
+   */
   setTrust(peerID: string, trust: number): void;
 
   /**
@@ -840,7 +855,8 @@ export class P2PWebAppClient extends EventTarget {
 
   /**
    * Publishes on a topic, subscribed to it or not. Messages go out in the order of the calls and need not be
-   * awaited; about 3000 a second and 4 MiB a second, more wait, and more than 4096 that wait are refused.
+   * awaited; about 3000 a second and 4 MiB a second, more wait, and more than 4096 messages or 16 MiB that wait
+   * are refused.
    * @param data what `JSON.stringify` makes text of, or bytes (a buffer or a view of one); at most 128 KiB
    * @returns whether it went to anybody; a relay counts, though nobody may be on the topic behind it
    * @throws {PeerError} `BAD_ARGUMENT` (no JSON value: a function, a BigInt, a cycle), `TOO_LARGE`, `BUSY`
@@ -882,14 +898,14 @@ export class P2PWebAppClient extends EventTarget {
   /**
    * Gets one chunk (block) of a file from one peer: by Bitswap, else from its `httpUrl`; three attempts,
    * 250, 500 and 1000 ms apart. Events tell how it gets on. The chunk is kept.
-   * @throws {PeerError} `INVALID_PEER_ID`, `INVALID_CID`, `BAD_ARGUMENT`, `NOT_FOUND`, `PEER_UNREACHABLE`
+   * @throws {PeerError} `INVALID_PEER_ID`, `INVALID_CID`, `BAD_ARGUMENT`, `NOT_FOUND`, `PEER_UNREACHABLE`, `BUSY`
    */
   startChunkDownload(peer: string, cid: string, fileHash: string, chunkIndex: number, options?: ChunkDownloadOptions): Promise<void>;
 
   /**
    * Gets a whole file from several peers at once, chunk by chunk; each chunk is asked of another peer when
    * one fails. Chunks that are stored are not fetched again, also after a reload.
-   * @throws {PeerError} at once: `INVALID_CID`, `INVALID_PEER_ID`, `BAD_ARGUMENT`
+   * @throws {PeerError} at once: `INVALID_CID`, `INVALID_PEER_ID`, `BAD_ARGUMENT`, `BUSY`
    */
   downloadFile(cid: string, options: DownloadOptions): Download;
 
@@ -901,6 +917,11 @@ export class P2PWebAppClient extends EventTarget {
   addEventListener<K extends keyof ContentEvents>(
     type: K,
     listener: (event: ContentEvents[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener<K extends keyof TopicEvents>(
+    type: K,
+    listener: (event: TopicEvents[K]) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
   addEventListener<K extends keyof ConnectionEvents>(

@@ -84,6 +84,7 @@ export class P2PWebAppClient extends EventTarget {
       if (given.signal instanceof AbortSignal) given.signal.throwIfAborted();
       await load();
       this.#raw = await settle(open(given));
+      this.#dhtReady = undefined;
       // Whatever is no function is refused by open(), too.
       if (given.onClose) this.addEventListener('close', () => given.onClose(), { once: true });
     } catch (error) {
@@ -258,6 +259,7 @@ export class P2PWebAppClient extends EventTarget {
   #dhtReady;
 
   get dhtReady() {
+    // That of this connection, once: another one asks again.
     this.#dhtReady ??= settle(this.#raw.dhtReady());
     return this.#dhtReady;
   }

@@ -1,8 +1,8 @@
-//! What the npm package exports: the client ([`client`]) and its direct messages ([`messages`]),
+//! What the npm package exports: the client ([`client`]) and, one module for each area, what it does;
 //! arguments coming in ([`arguments`]), bytes and failures going out. `index.js` wraps it,
 //! `index.d.ts` documents it.
 //!
-//! Every exported method clones the peer's handle and returns a Promise: nothing of an exported
+//! Every exported method that waits clones the peer's handle and returns a Promise: nothing of an exported
 //! object stays borrowed while JS runs, so `close()` and `free()` during a call are safe.
 
 mod arguments;

@@ -47,7 +47,7 @@ impl EventLoop {
             }
             Neighbour::Gone { peer, address } => {
                 if self.nearby.keeper.gone(peer, &address) {
-                    let protected = self.keeping.peers().any(|kept| kept == peer);
+                    let protected = self.keeping.contains(peer);
                     self.swarm.behaviour_mut().streams.keep(peer, protected);
                 }
             }

@@ -1,7 +1,7 @@
 //! Keeps the peers that the app has named connected: decides when each is dialled again. Pure: events
 //! and the time in, decisions out, jitter from a seed.
 //!
-//! Protected peers are what `addPeers` names (mission P8: retried every 30 s through peer routing). A
+//! Protected peers are what `addPeers` names (retried every 30 s, through peer routing). A
 //! peer that went is dialled again soon and then ever more seldom, up to [`RETRY_INTERVAL`]; all that
 //! wait are dialled at once when something says that the way may be open again.
 

@@ -1,4 +1,4 @@
-//! Keeps topics in the DHT (wire §3): decides when each is advertised and when its providers are looked
+//! Keeps topics in the DHT: decides when each is advertised and when its providers are looked
 //! for. Pure: events and the time in, decisions out, jitter from a seed.
 //!
 //! A topic is advertised while it is subscribed to, and this peer itself, so that others find out where it

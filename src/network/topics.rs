@@ -1,4 +1,4 @@
-//! Topics over gossipsub (wire §3): the event loop's part of [`crate::messaging::topics`].
+//! Topics over gossipsub: the event loop's part of [`crate::messaging::topics`].
 //!
 //! A topic that somebody here subscribes to is a [`Room`]: who is there, and the queues of the
 //! subscriptions. Who is there is told by the neighbours themselves and by the relays

@@ -1,4 +1,4 @@
-//! Word of new content on topics ([`crate::messaging::availability`], mission C9): announcing it, and
+//! Word of new content on topics ([`crate::messaging::availability`]): announcing it, and
 //! watching topics for what others announce.
 
 use std::sync::Arc;

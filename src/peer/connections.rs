@@ -1,5 +1,5 @@
 //! Who this peer is connected with: peers that are kept connected, how all of it stands, and what has
-//! changed (mission P8).
+//! changed.
 
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 

@@ -1,5 +1,4 @@
-//! Getting content that may not be here, whole: one flight per CID, shared by all who ask meanwhile
-//! (design: flow of `getFile`).
+//! Getting content that may not be here, whole: one flight per CID, shared by all who ask meanwhile.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
 //! From a stream of bytes to the blocks of a file, in a session of the store: leaves are hashed in
-//! parallel, written behind, and never held all at once (design: flow of `storeFile`).
+//! parallel, written behind, and never held all at once.
 
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream::FuturesOrdered};

@@ -1,5 +1,5 @@
 //! Topics of this peer ([`crate::messaging::topics`]), and what goes over them by itself: the notice
-//! that its files have changed, and word of content that others have announced (wire §3).
+//! that its files have changed, and word of content that others have announced.
 
 use std::time::Duration;
 

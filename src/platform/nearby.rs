@@ -1,7 +1,7 @@
 //! Peers that are found without being named: tabs of the same origin in a browser, peers of the local
 //! network natively. What looks for them is each side's `Finder`:
 //!
-//! * `Finder::start(peer, Search)` gives it, and a transport if the peers are reached by one of its own;
+//! * `Finder::start(keypair, Search)` gives it, and a transport if the peers are reached by one of its own;
 //! * `next()` resolves with the next [`Neighbour`], or never;
 //! * `announce()` says that now is a good time to be found again;
 //! * `listening(address, yes)` tells it where this peer accepts connections;

@@ -93,6 +93,24 @@ describe('discovery', { timeout: 240_000 }, () => {
     await Promise.all([a.leave(), b.leave()]);
   });
 
+  test('whether the DHT is ready is told of the connection that there is', () =>
+    stage.visitor({ relays: [] }, async (peer) => {
+      const answers = await peer.attempt(async (_, relay) => {
+        const { P2PWebAppClient, generatePeerKey } = await import('tabpeer');
+        const client = new P2PWebAppClient();
+        const unconnected = await client.dhtReady.catch(({ code }) => code);
+        const peerKey = await generatePeerKey();
+        const answers = [unconnected];
+        for (const relays of [[], [relay]]) {
+          await client.connect({ relays, peerKey, tabs: false });
+          answers.push(await client.dhtReady);
+          await client.close();
+        }
+        return answers;
+      }, stage.relay.address('ws'));
+      assert.deepEqual(answers, ['CLOSED', false, true]);
+    }));
+
   test('with a relay of ours the DHT is ready, and what nobody knows is not found', () =>
     stage.visitor({ relays: [stage.relay.address('ws')] }, async (peer) => {
       assert.equal(await peer.attempt((peer) => peer.dhtReady), true);

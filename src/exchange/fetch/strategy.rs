@@ -126,7 +126,7 @@ impl Strategy {
     }
 }
 
-/// The scores of the source design: what every strategy starts from.
+/// The scores that every strategy starts from.
 pub fn basic(input: &PeerScoreInput) -> f64 {
     let mut score = input.trust * TRUST;
     if input.direct {

@@ -1,5 +1,4 @@
-//! Word of new content: what somebody announces on a topic is told to those whom the topic does not reach
-//! (wire §3).
+//! Word of new content: what somebody announces on a topic is told to those whom the topic does not reach.
 //!
 //! A peer that watches a topic takes each update published there ([`message`]) and tells it to its
 //! connected peers, over a stream of our own. Whoever is told hears it and passes it on to nobody, so a

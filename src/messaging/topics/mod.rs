@@ -1,4 +1,4 @@
-//! Topics: what is published under a name reaches everybody who subscribes to it (wire §3), by
+//! Topics: what is published under a name reaches everybody who subscribes to it, by
 //! gossipsub, signed by its author. Pure parts; the network drives them (`network::topics`), the relay
 //! uses the same.
 //!
@@ -81,12 +81,12 @@ pub const MAX_AUTHORS: usize = 4096;
 
 /// The beat in which gossipsub mends its mesh.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long a subscription waits for the mesh (wire §3).
+/// How long a subscription waits for the mesh.
 pub const MESH_WAIT: Duration = Duration::from_secs(5);
 /// How long those are held to be there of whom we know through a relay that we have lost.
 pub const GRACE: Duration = Duration::from_secs(15);
 
-/// The CID whose providers in the DHT are the peers on a topic ("routing discovery", wire §3).
+/// The CID whose providers in the DHT are the peers on a topic ("routing discovery").
 pub fn topic_cid(name: &str) -> Cid {
     cid_of(Version::V1, RAW, &sha256(name.as_bytes()))
 }

@@ -1,5 +1,4 @@
-//! What a message on a topic carries, as gossipsub's bytes (wire §3: "message data = the JSON
-//! value").
+//! What a message on a topic carries, as gossipsub's bytes: the text of a JSON value, or bytes.
 //!
 //! Bytes travel as they are, so that peers of any kind read and write them. A receiver takes what
 //! parses as JSON for a JSON value; bytes of ours that would be mistaken for one, or that begin like

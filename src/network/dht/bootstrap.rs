@@ -1,4 +1,4 @@
-//! Whether the DHT can be asked yet, and the operations that wait until it can (mission P7). Pure.
+//! Whether the DHT can be asked yet, and the operations that wait until it can. Pure.
 //!
 //! It can once the routing table has a peer. Until then operations wait, at most [`BOOTSTRAP_TIME`]
 //! from the start of the network: after it, and when nobody is left who could turn out to serve the DHT,

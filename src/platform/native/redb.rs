@@ -1,4 +1,4 @@
-//! [`Database`] on the disk of a native peer: one redb file per database (design §3, "native store").
+//! [`Database`] on the disk of a native peer: one redb file per database.
 //!
 //! redb has one writer at a time and any number of readers, each on a snapshot. What the contract
 //! adds, the order of the calls, is kept in [`queue`]; [`rows`] says how a batch becomes rows.
