@@ -499,7 +499,7 @@ export interface ContentEvents {
 export interface ContentAvailable {
   /** Its CID. */
   hash: string;
-  /** Who announced it; proven if it was heard on a topic, the word of `via` if not. */
+  /** Who announced it, now or once before; proven if it was heard on a topic, the word of `via` if not. */
   source: string;
   /** The topic that it was heard on; there is either this or `via`. */
   topic?: string;
@@ -825,7 +825,8 @@ export class P2PWebAppClient extends EventTarget {
    * await peer.publish('room/lobby', { text: 'Hello, everybody!' });
    * ```
    * @param topic at most 200 bytes, best with a name of the app in front; at most 256 topics at a time
-   * @param onData gets the author's id, which is proven, and what was published: a JSON value or a `Uint8Array`
+   * @param onData gets the author's id, which is proven, and what was published: a JSON value or a `Uint8Array`. When it
+   * was published is not proven: who has kept a message may send it again a minute later, or a year
    * @param onPeerChange is called for everybody who is on the topic, and when somebody comes (`true`) or goes. A relay
    * tells it of its other clients; at most 1000 are known
    * @throws {PeerError} `BAD_ARGUMENT`, `BUSY` (too many topics)

@@ -148,12 +148,33 @@ impl Dialer {
     }
 }
 
+/// Whether the address is one of this machine.
 pub(super) fn is_loopback(address: &Multiaddr) -> bool {
+    begins(address, "localhost", |ip| ip.is_loopback())
+}
+
+/// Whether the address, that of its relay if it is a circuit, is one of this machine or of the local
+/// network.
+pub fn is_local(address: &Multiaddr) -> bool {
+    begins(address, "localhost", |ip| ip.is_loopback())
+        || begins(address, "local", |ip| match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
+            }
+            IpAddr::V6(ip) => {
+                ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified()
+            }
+        })
+}
+
+/// Whether it begins with such an IP, or with a name in such a domain.
+fn begins(address: &Multiaddr, domain: &str, is: impl Fn(IpAddr) -> bool) -> bool {
     match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => IpAddr::from(ip).is_loopback(),
-        Some(Protocol::Ip6(ip)) => IpAddr::from(ip).is_loopback(),
+        Some(Protocol::Ip4(ip)) => is(ip.into()),
+        Some(Protocol::Ip6(ip)) => is(ip.into()),
         Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
-            name == "localhost" || name.ends_with(".localhost")
+            let rest = name.trim_end_matches('.').strip_suffix(domain);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         }
         _ => false,
     }
@@ -212,6 +233,31 @@ mod tests {
                 assert_eq!(dialer.rank(&address(text)), None, "{text}");
             }
         }
+    }
+
+    #[test]
+    fn addresses_of_this_machine_and_of_the_local_network() {
+        let local = [
+            "/ip4/127.0.0.1/tcp/1/ws",
+            "/ip4/192.168.1.2/tcp/1/ws/p2p/ID/p2p-circuit/p2p/ID",
+            "/ip4/10.1.2.3/tcp/1",
+            "/ip4/169.254.1.1/tcp/1",
+            "/ip6/::1/tcp/1",
+            "/ip6/fd00::1/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+            "/ip6/::ffff:192.168.1.2/tcp/1",
+            "/dns/localhost/tcp/1",
+            "/dns4/printer.local./tcp/1",
+        ];
+        let others = [
+            "/ip4/192.0.2.1/tcp/1",
+            "/ip6/2001:db8::1/tcp/1",
+            "/dns/example.org/tcp/1",
+            "/dns/notlocalhost/tcp/1",
+            "/memory/1",
+        ];
+        assert!(local.iter().all(|text| is_local(&address(text))));
+        assert!(others.iter().all(|text| !is_local(&address(text))));
     }
 
     #[test]

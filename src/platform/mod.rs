@@ -47,7 +47,7 @@ pub struct LockError {
     pub reason: String,
 }
 /// Which transports there are here.
-pub use carrier::{Carrier, Dialer};
+pub use carrier::{Carrier, Dialer, is_local};
 /// HTTP GET, whole and bounded or as a stream.
 pub use http::{http_get, http_stream};
 pub use imp::dialer;

@@ -41,6 +41,10 @@ pub const ASK_FLOW: Flow = flow(1, 32);
 pub const TELLER_FLOW: Flow = flow(1, 16);
 /// and whom all together name.
 pub const TELLERS_FLOW: Flow = flow(2, 64);
+/// Peers that we dial to begin an exchange, in so many seconds: each costs a circuit, which a relay
+/// grants but some of, and whoever is told passes it on.
+pub const DIAL_FLOW: Flow = flow(1, 8);
+pub const DIAL_UNIT: u32 = 30;
 /// Peers of whom it is remembered how much they ask.
 pub const MAX_ASKERS: usize = 1024;
 

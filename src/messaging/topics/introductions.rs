@@ -38,14 +38,29 @@ pub struct Introduction {
     pub others: Vec<PeerId>,
 }
 
+/// What an exchange with somebody takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It is connected, and speaks the protocol.
+    Connected,
+    /// It has to be dialled first.
+    Dial,
+}
+
+/// How much may begin now.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    pub exchanges: usize,
+    /// When the next one may begin whose peer has to be dialled; one at each look.
+    pub dial_at: Duration,
+}
+
 /// The exchanges about one topic.
 #[derive(Debug, Default)]
 pub struct Introductions {
     /// The state of the presence that was looked at last, and when.
     looked: Option<(u64, Duration)>,
     next: Option<Duration>,
-    /// Something is due and there was no room for it.
-    held: bool,
     met: BoxMap<PeerId, Met>,
 }
 
@@ -61,40 +76,47 @@ struct Met {
 }
 
 impl Introductions {
-    /// What to begin now, `room` at most. `speaks`: whether it may understand us.
+    /// What to begin now. `reach`: how a peer that may understand us is reached.
     pub fn due(
         &mut self,
         presence: &Presence,
         own: PeerId,
-        speaks: impl Fn(PeerId) -> bool,
-        room: usize,
+        reach: impl Fn(PeerId) -> Option<Reach>,
+        may: Allowance,
         now: Duration,
     ) -> Vec<Introduction> {
         let mut due = Vec::new();
-        if self.next_wake(presence).is_none_or(|at| at > now) && !(self.held && room > 0) {
+        if self.next_wake(presence).is_none_or(|at| at > now) {
             return due;
         }
         self.looked = Some((presence.revision(), now));
-        (self.next, self.held) = (None, false);
+        self.next = None;
+        let mut dial_at = may.dial_at;
         self.met.retain(|peer, _| presence.contains(*peer));
         for (relays, members) in groups(presence) {
             let strangers = strangers(presence, &relays);
             for peer in members {
                 let neighbour = presence.sources_of(peer).contains(&Source::Itself);
                 let others = pick(&strangers, peer, &[]);
-                if (others.is_empty() && !neighbour) || !speaks(peer) {
+                if others.is_empty() && !neighbour {
                     continue;
                 }
+                let Some(reach) = reach(peer) else { continue };
                 let new = || Met { since: now, last: None, told: 0, failures: 0, running: false };
                 let met = self.met.entry(peer).or_insert_with(new);
                 let Some(at) = met.due_at(neighbour, own < peer, fingerprint(&others)) else {
                     continue;
                 };
-                if at > now {
+                let at = if reach == Reach::Dial { at.max(dial_at) } else { at };
+                let full = due.len() >= may.exchanges;
+                if at > now || full {
+                    // Who ends makes room, of whatever topic; it is looked at that with the next.
+                    let at = if full { at.max(now + LOOK) } else { at };
                     self.next = Some(self.next.map_or(at, |next| next.min(at)));
-                } else if due.len() >= room {
-                    self.held = true;
                 } else {
+                    if reach == Reach::Dial {
+                        dial_at = now + LOOK;
+                    }
                     met.running = true;
                     met.told = fingerprint(&others);
                     due.push(Introduction { peer, others });
@@ -177,7 +199,8 @@ fn relays(sources: &[Source]) -> Vec<PeerId> {
 /// Those who are there, by the relays that name them.
 fn groups(presence: &Presence) -> Vec<(Vec<PeerId>, Vec<PeerId>)> {
     let mut groups: Vec<(Vec<PeerId>, Vec<PeerId>)> = Vec::new();
-    for (peer, sources) in presence.sources() {
+    // Of whom nobody speaks any more, nobody knows the way to either.
+    for (peer, sources) in presence.sources().filter(|(_, sources)| !sources.is_empty()) {
         let relays = relays(sources);
         match groups.iter_mut().find(|(known, _)| *known == relays) {
             Some((_, members)) => members.push(peer),

@@ -20,7 +20,7 @@ use crate::network::{
     topic_keeper::Task,
     wanted::Waiter,
 };
-use crate::platform::time::Duration;
+use crate::platform::{is_local, time::Duration};
 
 /// Providers taken of one search for a topic.
 const MAX_FOUND: usize = 20;
@@ -117,9 +117,14 @@ impl EventLoop {
     /// A peer says who else is on a topic.
     pub(super) fn told_of(&mut self, teller: PeerId, topic: &str, named: Vec<Named>) {
         let (now, own) = (self.now(), *self.swarm.local_peer_id());
+        // A word from outside must not send us about in here: to this machine or the local network only
+        // on the word of somebody who is reached there.
+        let local = self.connections.address(teller).is_some_and(|at| is_local(&at));
         for Named { peer, addresses } in named {
-            let fits =
-                |address: &Multiaddr| address::peer_of(address).is_none_or(|named| named == peer);
+            let fits = |address: &Multiaddr| {
+                address::peer_of(address).is_none_or(|named| named == peer)
+                    && (local || !is_local(address))
+            };
             let addresses = addresses.into_iter().filter(fits);
             let addresses = self.dialer.usable(addresses, MAX_ADDRESSES);
             let known = self.topics.rooms.get(topic).is_none_or(|r| r.presence.contains(peer));

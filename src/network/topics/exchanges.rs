@@ -1,7 +1,7 @@
 //! Exchanges with other peers about who is on a topic
 //! ([`exchange`](crate::messaging::topics::exchange)): one task for each, which asks the event loop.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::PeerId;
@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::Happened;
 use crate::boxmap::BoxMap;
 use crate::messaging::topics::{
-    exchange::{ASK_FLOW, MAX_ASKERS, Message, PROTOCOL, frame},
-    introductions::{Introduction, MAX_EXCHANGES},
+    exchange::{ASK_FLOW, DIAL_FLOW, DIAL_UNIT, MAX_ASKERS, Message, PROTOCOL, frame},
+    introductions::{Allowance, Introduction, MAX_EXCHANGES, Reach},
     judge::make_room,
     rate::Meter,
 };
@@ -39,8 +39,10 @@ pub enum Report {
 
 pub struct Exchanges {
     incoming: IncomingStreams,
-    /// As many clones as are served.
-    served: Arc<()>,
+    /// Who is served; each holds the other end while it is.
+    serving: BoxMap<PeerId, Weak<()>>,
+    /// Dials for exchanges, counted in [`DIAL_UNIT`]s.
+    dials: Meter,
     askers: BoxMap<PeerId, Meter>,
     begun: usize,
     sender: mpsc::Sender<Report>,
@@ -50,8 +52,9 @@ pub struct Exchanges {
 impl Exchanges {
     pub fn new(incoming: IncomingStreams) -> Self {
         let (sender, reports) = mpsc::channel(REPORT_QUEUE);
-        let (served, askers) = (Arc::default(), BoxMap::new());
-        Self { incoming, served, askers, begun: 0, sender, reports }
+        let (serving, askers) = (BoxMap::new(), BoxMap::new());
+        let dials = Meter::new(DIAL_FLOW, Duration::ZERO);
+        Self { incoming, serving, dials, askers, begun: 0, sender, reports }
     }
 
     pub(super) async fn next(&mut self) -> Happened {
@@ -68,30 +71,59 @@ impl Exchanges {
         MAX_EXCHANGES.saturating_sub(self.begun)
     }
 
-    fn admits(&mut self, peer: PeerId, now: Duration) -> bool {
+    /// What of ours may begin now.
+    fn allowance(&self, now: Duration) -> Allowance {
+        let mut then = self.dials.clone();
+        let dial_at = match then.take(DIAL_FLOW, 0, now / DIAL_UNIT) {
+            true => now,
+            false => then.room_at(DIAL_FLOW, 0).saturating_mul(DIAL_UNIT),
+        };
+        Allowance { exchanges: self.room(), dial_at }
+    }
+
+    /// To be held while `peer` is served, if it is: one exchange of each at a time.
+    fn admit(&mut self, peer: PeerId, now: Duration) -> Option<Arc<()>> {
         make_room(&mut self.askers, MAX_ASKERS, |meter| meter.is_full(ASK_FLOW, now));
         let asker = self.askers.entry(peer).or_insert_with(|| Meter::new(ASK_FLOW, now));
-        asker.take(ASK_FLOW, 0, now) && Arc::strong_count(&self.served) <= MAX_SERVED
+        let asks = asker.take(ASK_FLOW, 0, now);
+        self.serving.retain(|_, serving| serving.strong_count() > 0);
+        if !asks || self.serving.len() >= MAX_SERVED || self.serving.contains_key(&peer) {
+            return None;
+        }
+        let served = Arc::new(());
+        self.serving.insert(peer, Arc::downgrade(&served));
+        Some(served)
     }
 }
 
 impl EventLoop {
     pub(super) fn begin_exchanges(&mut self, now: Duration) {
         let (own, mut due) = (*self.swarm.local_peer_id(), Vec::new());
-        let mut room = self.topics.exchanges.room();
-        let connections = &self.connections;
-        // Who is not connected is dialled, and says then what it speaks.
-        let speaks = |peer| {
-            connections.best(peer).is_none() || connections.supports(peer, &PROTOCOL) == Some(true)
-        };
+        let (connections, keeper) = (&self.connections, &self.keeper);
+        let exchanges = &mut self.topics.exchanges;
+        let mut may = exchanges.allowance(now);
         for (topic, there) in &mut self.topics.rooms {
-            for introduction in there.introductions.due(&there.presence, own, speaks, room, now) {
-                room -= 1;
+            let presence = &there.presence;
+            let reach = |peer| {
+                if connections.best(peer).is_some() {
+                    let speaks = connections.supports(peer, &PROTOCOL) == Some(true);
+                    return speaks.then_some(Reach::Connected);
+                }
+                // It says what it speaks when it is dialled. A relay that nobody here has chosen may
+                // name whom it likes: that costs us no dials.
+                let ours = presence.relays_of(peer).any(|relay| keeper.index_of(relay).is_some());
+                ours.then_some(Reach::Dial)
+            };
+            for introduction in there.introductions.due(presence, own, reach, may, now) {
+                if connections.best(introduction.peer).is_none() {
+                    exchanges.dials.take(DIAL_FLOW, 0, now / DIAL_UNIT);
+                }
+                exchanges.begun += 1;
+                may = exchanges.allowance(now);
                 due.push((topic.clone(), introduction));
             }
         }
         for (topic, Introduction { peer, others }) in due {
-            self.topics.exchanges.begun += 1;
             let peers = self.named(&topic, others);
             let message = Message { topic: topic.clone(), peers }.encode();
             let (reply, opened) = oneshot::channel();
@@ -111,12 +143,11 @@ impl EventLoop {
 
     pub(super) fn on_asking(&mut self, peer: PeerId, stream: Stream) {
         let now = self.now();
-        if !self.topics.exchanges.admits(peer, now) {
+        let Some(served) = self.topics.exchanges.admit(peer, now) else {
             tracing::debug!(%peer, "it asks too often who is on a topic");
             return;
-        }
+        };
         let reports = self.topics.exchanges.sender.clone();
-        let served = self.topics.exchanges.served.clone();
         drop(task::spawn(async move {
             let _ = timeout(EXCHANGE_TIMEOUT, serve(peer, stream, reports)).await;
             drop(served);

@@ -14,6 +14,8 @@ use crate::messaging::topics::{
 use crate::network::{event_loop::EventLoop, streams::Stream};
 use crate::platform::{task, time::Duration};
 
+/// Members whom one relay may name that is none of ours.
+const MAX_NAMED_BY_OTHERS: usize = 64;
 /// Frames that wait for the event loop; then the relays wait.
 const REPORT_QUEUE: usize = 16;
 /// How long after a stream has ended the next one is opened.
@@ -129,6 +131,12 @@ impl EventLoop {
         let Some(room) = self.topics.rooms.get_mut(&frame.topic) else { return };
         frame.joined.retain(|peer| *peer != own && *peer != relay);
         let source = Source::Relay(relay);
+        if self.keeper.index_of(relay).is_none() {
+            // Anybody may say that he is a relay: then he may name a few.
+            let named = room.presence.sources().filter(|(_, sources)| sources.contains(&source));
+            let named = if frame.all { 0 } else { named.count() };
+            frame.joined.truncate(MAX_NAMED_BY_OTHERS.saturating_sub(named));
+        }
         for peer in frame.left {
             let change = room.presence.gone(peer, source);
             room.tell(change);

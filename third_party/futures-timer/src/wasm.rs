@@ -12,6 +12,8 @@ use web_time::Instant;
 
 /// The longest time that `setTimeout` takes.
 const MAX_TIMEOUT: u128 = i32::MAX as u128;
+/// A timer that has not fired so long after its time is being held back.
+const LATE: Duration = Duration::from_secs(1);
 
 #[wasm_bindgen]
 extern "C" {
@@ -115,13 +117,20 @@ impl Timers {
 
     /// Sees to it that the timer fires at `due` or before.
     fn arm(&mut self, due: Instant) {
+        let (now, mut due) = (Instant::now(), due);
         match &self.armed {
+            // A hidden page's timers are held back when they come of timers, for up to a minute, and
+            // not when they come of something else, as this one may.
+            Some((at, id)) if now.saturating_duration_since(*at) > LATE => {
+                clear_timeout(id);
+                due = now;
+            }
             Some((at, _)) if *at <= due => return,
             Some((_, id)) => clear_timeout(id),
             None => {}
         }
         // Rounded up: a timer that fires too early would be set again.
-        let wait = due.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+        let wait = due.saturating_duration_since(now).as_micros().div_ceil(1000);
         let id = ON_TIME.with(|on_time| set_timeout(on_time, wait.min(MAX_TIMEOUT) as i32));
         self.armed = Some((due, id));
     }

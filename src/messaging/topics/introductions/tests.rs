@@ -22,13 +22,21 @@ fn presence(members: &[(PeerId, &[Source])]) -> Presence {
     presence
 }
 
+fn connected(_: PeerId) -> Option<Reach> {
+    Some(Reach::Connected)
+}
+
+fn may(exchanges: usize) -> Allowance {
+    Allowance { exchanges, dial_at: Duration::ZERO }
+}
+
 fn everybody(
     introductions: &mut Introductions,
     presence: &Presence,
     own: PeerId,
     now: Duration,
 ) -> Vec<Introduction> {
-    introductions.due(presence, own, |_| true, usize::MAX, now)
+    introductions.due(presence, own, connected, may(usize::MAX), now)
 }
 
 /// Looks again and again; what is begun is done at once.
@@ -151,17 +159,49 @@ fn only_some_begin_at_a_time_and_the_others_when_there_is_room() {
     let presence = presence(&[(a, &[at(r)]), (b, &[at(r)]), (c, &[at(s)])]);
     let now = NOW + SETTLE;
     everybody(&mut introductions, &presence, own, NOW);
-    let mut due = |room| introductions.due(&presence, own, |_| true, room, now);
-    assert_eq!(due(2).iter().map(|i| i.peer).collect::<Vec<_>>(), [a, b]);
-    assert_eq!(due(0), []);
-    let rest = due(1);
+    let mut due = |room, now| introductions.due(&presence, own, connected, may(room), now);
+    assert_eq!(due(2, now).iter().map(|i| i.peer).collect::<Vec<_>>(), [a, b]);
+    assert_eq!(due(1, now), [], "not so soon again");
+    assert_eq!(due(0, now + LOOK), []);
+    let rest = due(1, now + 2 * LOOK);
     assert_eq!(rest.iter().map(|i| i.peer).collect::<Vec<_>>(), [c]);
     assert_eq!(rest[0].others, [a, b]);
     // Who does not speak this is left alone.
     let mut introductions = Introductions::default();
-    introductions.due(&presence, own, |peer| peer != c, 9, NOW);
-    let due = introductions.due(&presence, own, |peer| peer != c, 9, now);
+    let speaks = |peer| (peer != c).then_some(Reach::Connected);
+    introductions.due(&presence, own, speaks, may(9), NOW);
+    let due = introductions.due(&presence, own, speaks, may(9), now);
     assert_eq!(due.len(), 2);
+}
+
+#[test]
+fn who_has_to_be_dialled_waits_for_leave_and_one_at_a_time_is() {
+    let [own, r, s, a, b, c] = sorted();
+    let mut introductions = Introductions::default();
+    let presence = presence(&[(a, &[at(r)]), (b, &[at(r)]), (c, &[at(s)])]);
+    let dial = |peer| Some(if peer == c { Reach::Connected } else { Reach::Dial });
+    let mut begun = |dial_at, now| {
+        let may = Allowance { exchanges: 9, dial_at };
+        let due = introductions.due(&presence, own, dial, may, now);
+        due.into_iter().map(|introduction| introduction.peer).collect::<Vec<_>>()
+    };
+    let (now, late) = (NOW + SETTLE, NOW + 10 * SETTLE);
+    assert_eq!(begun(late, NOW), []);
+    assert_eq!(begun(late, now), [c]);
+    assert_eq!(begun(late, late - LOOK), []);
+    assert_eq!(begun(late, late), [a]);
+    assert_eq!(begun(late, late + LOOK), [b]);
+}
+
+#[test]
+fn of_whom_nobody_speaks_any_more_nobody_is_told_and_they_are_not_asked() {
+    let [own, r, s, a, c] = sorted();
+    let mut introductions = Introductions::default();
+    let mut presence = presence(&[(a, &[at(r)]), (c, &[at(s)])]);
+    presence.lost(at(r), NOW);
+    presence.lost(at(s), NOW);
+    assert!(presence.contains(a) && presence.contains(c), "they may be named again");
+    assert_eq!(run(&mut introductions, &presence, own, (NOW, NOW + RENEW)), []);
 }
 
 #[test]
