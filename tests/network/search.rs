@@ -8,10 +8,10 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
-use tabpeer::network::{Network, config::DHT_PROTOCOL};
+use tabpeer::network::{Network, NetworkError, config::DHT_PROTOCOL};
 use tokio::{net::TcpListener, time::timeout};
 
-use super::{PATIENCE, keeping::connected, network};
+use super::{PATIENCE, keeping::connected, network, start};
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -107,4 +107,17 @@ async fn a_given_address_is_dialled_although_the_dht_dials_another() {
     a.connected_peers().await.expect("has come to the call, which came before");
     drop((dialled, silent));
     assert_eq!(timeout(PATIENCE, dial).await.expect("in time"), Ok(wanted));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_peer_came_from_is_not_where_it_is() {
+    let (a, b) = (start(&[], &["/ip4/127.0.0.1/tcp/0"]), network(&[]));
+    let mut status = a.status();
+    let listens = status.wait_for(|status| !status.listen_addresses.is_empty());
+    let at = listens.await.expect("open").listen_addresses[0].clone();
+    assert_eq!(b.dial(at).await, Ok(a.peer_id()));
+    connected(&a, b.peer_id(), true).await;
+    let b = b.peer_id();
+    let found = timeout(PATIENCE, a.find_peer(b)).await.expect("in time");
+    assert_eq!(found, Err(NetworkError::PeerNotFound { peer: b }));
 }

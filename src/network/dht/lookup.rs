@@ -38,7 +38,7 @@ impl EventLoop {
         }
         let mut known = self.book.get(peer);
         if known.is_empty() {
-            known.extend(self.connections.address(peer));
+            known = self.dialer.usable(self.connections.dialled(peer), MAX_ADDRESSES_PER_PEER);
         }
         if known.is_empty() {
             return self.enqueue(Operation::FindPeer { peer, reply });
