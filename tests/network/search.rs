@@ -11,7 +11,7 @@ use libp2p::{
 use tabpeer::network::{Network, NetworkError, config::DHT_PROTOCOL};
 use tokio::{net::TcpListener, time::timeout};
 
-use super::{PATIENCE, keeping::connected, network, start};
+use super::{PATIENCE, dead_address, keeping::connected, network, start};
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -85,6 +85,44 @@ async fn a_peer_that_only_the_dht_knows_is_found() {
     let known = run(known);
 
     let a = client_of(known, known_at).await;
+    a.protect(vec![wanted], true).await.expect("room");
+    connected(&a, wanted, true).await;
+}
+
+/// A peer that is somewhere, and a client of a server that says that it is somewhere else, and who else may be
+/// asked, who knows better. What that one says comes second.
+async fn lied_to() -> (Network, PeerId, Multiaddr) {
+    let (wanted, wanted_at) = server().await;
+    let wanted = run(wanted);
+    let (mut honest, honest_at) = server().await;
+    honest.behaviour_mut().kad.add_address(&wanted, wanted_at.clone());
+    let (mut liar, liar_at) = server().await;
+    let mut dead = dead_address().await;
+    dead.pop(); // the id
+    liar.behaviour_mut().kad.add_address(&wanted, dead);
+    liar.behaviour_mut().kad.add_address(&run(honest), honest_at);
+    let client = client_of(run(liar), liar_at).await;
+    (client, wanted, wanted_at.with_p2p(wanted).expect("an address"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_answer_does_not_hide_the_right_one() {
+    let found = async {
+        loop {
+            let (a, wanted, wanted_at) = lied_to().await;
+            let found = a.find_peer(wanted).await.expect("some address");
+            // On a busy machine the second answer may be late.
+            if found.contains(&wanted_at) {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, found).await.expect("finds it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_protected_peer_is_looked_for_until_the_right_answer() {
+    let (a, wanted, _) = lied_to().await;
     a.protect(vec![wanted], true).await.expect("room");
     connected(&a, wanted, true).await;
 }
