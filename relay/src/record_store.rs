@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use libp2p::PeerId;
@@ -31,6 +32,8 @@ pub struct BoundedStore {
     /// Where a provider record stands in `expiry`.
     places: HashMap<(RecordKey, PeerId), (Option<Instant>, u64)>,
     counter: u64,
+    /// Chooses whom to forget, as nobody can foresee.
+    random: RandomState,
 }
 
 impl BoundedStore {
@@ -43,6 +46,7 @@ impl BoundedStore {
             expiry: BTreeMap::new(),
             places: HashMap::new(),
             counter: 0,
+            random: RandomState::new(),
         }
     }
 
@@ -53,6 +57,21 @@ impl BoundedStore {
             let (key, peer) = (key.clone(), *peer);
             self.remove_provider(&key, &peer);
         }
+    }
+
+    /// Whose record makes room for a new one of a key that has as many as it may. Identities cost nothing, so
+    /// it is neither the oldest, which could be made to go, nor the peer that says under its own id where it is.
+    fn victim(&self, key: &RecordKey) -> Option<PeerId> {
+        let kept = self.providers.get(key)?;
+        if kept.len() < MAX_PROVIDERS_PER_KEY {
+            return None;
+        }
+        let others = || {
+            let providers = kept.iter().map(|record| record.provider);
+            providers.filter(|provider| provider.to_bytes() != key.as_ref())
+        };
+        let count = others().count().max(1) as u64;
+        others().nth((self.random.hash_one(self.counter) % count) as usize)
     }
 }
 
@@ -94,12 +113,9 @@ impl RecordStore for BoundedStore {
         record.addresses.truncate(MAX_ADDRESSES_PER_PROVIDER);
         self.forget_expired(Instant::now());
         self.remove_provider(&record.key.clone(), &record.provider);
-        // The newest take the place of the oldest: tabs come and go, and a day is long.
-        if let Some(kept) = self.providers.get(&record.key)
-            && kept.len() >= MAX_PROVIDERS_PER_KEY
-            && let Some(oldest) = kept.first().map(|kept| kept.provider)
-        {
-            self.remove_provider(&record.key.clone(), &oldest);
+        // The newest is taken always: tabs come and go, and a day is long.
+        if let Some(victim) = self.victim(&record.key) {
+            self.remove_provider(&record.key.clone(), &victim);
         }
         if self.places.len() >= self.max_providers {
             return Err(Error::MaxProvidedKeys);
@@ -176,15 +192,51 @@ mod tests {
     #[test]
     fn one_key_and_one_provider_are_bounded() {
         let mut store = BoundedStore::new(0, 1000);
-        let newest: Vec<PeerId> = (0..MAX_PROVIDERS_PER_KEY).map(|_| PeerId::random()).collect();
-        for peer in (0..100).map(|_| PeerId::random()).chain(newest.clone()) {
+        for peer in (0..100).map(|_| PeerId::random()) {
             store.add_provider(record(1, peer, LONG)).unwrap();
+            let kept = store.providers(&RecordKey::new(&[1]));
+            assert_eq!(kept.last().unwrap().provider, peer, "the newest is taken");
+            assert_eq!((store.places.len(), store.expiry.len()), (kept.len(), kept.len()));
         }
         let kept = store.providers(&RecordKey::new(&[1]));
-        assert_eq!(kept.iter().map(|record| record.provider).collect::<Vec<_>>(), newest);
+        assert_eq!(kept.len(), MAX_PROVIDERS_PER_KEY);
         assert_eq!(kept[0].addresses.len(), MAX_ADDRESSES_PER_PROVIDER);
         store.remove_provider(&RecordKey::new(&[1]), &kept[0].provider);
         assert_eq!(store.places.len(), MAX_PROVIDERS_PER_KEY - 1);
+    }
+
+    #[test]
+    fn nobody_displaces_the_record_that_says_where_a_peer_is() {
+        let mut store = BoundedStore::new(0, 1000);
+        let peer = PeerId::random();
+        let own = |provider| ProviderRecord {
+            key: RecordKey::new(&peer.to_bytes()),
+            ..record(0, provider, LONG)
+        };
+        let mut add = |provider| {
+            store.add_provider(own(provider)).unwrap();
+            store.providers(&own(peer).key).iter().any(|record| record.provider == peer)
+        };
+        // Neither before it comes nor after.
+        (0..30).for_each(|_| assert!(!add(PeerId::random())));
+        assert!(add(peer));
+        (0..300).for_each(|_| assert!(add(PeerId::random())));
+        let kept = MAX_PROVIDERS_PER_KEY;
+        assert_eq!(store.providers(&own(peer).key).len(), kept);
+        assert_eq!((store.places.len(), store.expiry.len()), (kept, kept));
+    }
+
+    #[test]
+    fn as_many_new_providers_as_there_is_room_for_do_not_displace_all() {
+        let mut store = BoundedStore::new(0, 1000);
+        let peers: Vec<_> = (0..2 * MAX_PROVIDERS_PER_KEY).map(|_| PeerId::random()).collect();
+        for peer in &peers {
+            store.add_provider(record(1, *peer, LONG)).unwrap();
+        }
+        let kept = store.providers(&RecordKey::new(&[1]));
+        // That chance takes exactly the first twenty happens once in forty million times.
+        let first = &peers[..MAX_PROVIDERS_PER_KEY];
+        assert!(kept.iter().any(|record| first.contains(&record.provider)));
     }
 
     #[test]

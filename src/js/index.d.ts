@@ -718,7 +718,8 @@ export class P2PWebAppClient extends EventTarget {
   /**
    * Where a peer is: its addresses, best first, each fit for `dial`. They come from the connections that this peer
    * has and had, else from the DHT, which knows peers of this package that are connected with a relay, and
-   * those that serve it. (To talk to a peer at the same relay, none of this is needed: `send` and the like find it.)
+   * those that serve it. Anybody may answer there, and not all need be true: what comes within a second of the first
+   * answer is collected. (To talk to a peer at the same relay, none of this is needed: `send` and the like find it.)
    *
    * ```js
    * import { connect, PeerError } from 'tabpeer';

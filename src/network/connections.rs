@@ -43,6 +43,8 @@ struct Connection {
     id: ConnectionId,
     address: Multiaddr,
     circuit: Option<Circuit>,
+    /// We dialled it.
+    outbound: bool,
     ping_failures: u32,
 }
 
@@ -50,7 +52,6 @@ struct Connection {
 struct Circuit {
     relay: Option<PeerId>,
     limit: Option<CircuitLimit>,
-    outbound: bool,
 }
 
 impl Connection {
@@ -75,7 +76,7 @@ impl Connections {
             ConnectedPoint::Dialer { address, .. } if endpoint.is_relayed() => {
                 let relay = address::relay_of(address);
                 let limit = relay.and_then(|relay| self.relay_limits.get(&relay)).copied();
-                (address.clone(), Some(Circuit { relay, limit, outbound: true }))
+                (address.clone(), Some(Circuit { relay, limit }))
             }
             ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => {
                 let relay = address::relay_of(local_addr).or_else(|| self.relay_at(local_addr));
@@ -85,11 +86,12 @@ impl Connections {
                     .map(|(_, limit)| limit)
                     .or_else(|| self.relay_limits.get(&relay?).copied());
                 let address = local_addr.clone().with_p2p(peer).unwrap_or_else(|address| address);
-                (address, Some(Circuit { relay, limit, outbound: false }))
+                (address, Some(Circuit { relay, limit }))
             }
             direct => (direct.get_remote_address().clone(), None),
         };
-        let connection = Connection { id, address, circuit, ping_failures: 0 };
+        let outbound = endpoint.is_dialer();
+        let connection = Connection { id, address, circuit, outbound, ping_failures: 0 };
         self.peers.entry(peer).or_default().connections.push(connection);
         self.changed.insert(peer);
     }
@@ -112,9 +114,9 @@ impl Connections {
         }
         self.relay_limits.insert(relay, limit);
         for (id, peer) in &mut self.peers {
-            let circuits = peer.connections.iter_mut().filter_map(|c| c.circuit.as_mut());
-            for circuit in circuits {
-                if circuit.relay == Some(relay) && circuit.outbound && circuit.limit.is_none() {
+            let outbound = peer.connections.iter_mut().filter(|connection| connection.outbound);
+            for circuit in outbound.filter_map(|connection| connection.circuit.as_mut()) {
+                if circuit.relay == Some(relay) && circuit.limit.is_none() {
                     circuit.limit = Some(limit);
                     self.changed.insert(*id);
                 }
@@ -186,9 +188,10 @@ impl Connections {
         best.circuit.is_none().then(|| (best.id, best.address.clone()))
     }
 
-    /// Of the best connection.
-    pub fn address(&self, peer: PeerId) -> Option<Multiaddr> {
-        self.peers.get(&peer)?.best().map(|connection| connection.address.clone())
+    /// Where we dialled the peer. Where it came from it need not be found again.
+    pub fn dialled(&self, peer: PeerId) -> impl Iterator<Item = Multiaddr> {
+        let connections = self.peers.get(&peer).into_iter().flat_map(|known| &known.connections);
+        connections.filter(|connection| connection.outbound).map(|c| c.address.clone())
     }
 
     /// `None` while identify has not answered.

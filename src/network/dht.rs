@@ -143,7 +143,8 @@ impl Queries {
     }
 
     pub fn next_wake(&self) -> Option<Duration> {
-        self.bootstrap.next_wake()
+        let lookups = self.lookups.values().filter_map(Lookup::due);
+        self.bootstrap.next_wake().into_iter().chain(lookups).min()
     }
 
     fn running(&self) -> usize {
@@ -199,6 +200,7 @@ impl EventLoop {
         if self.queries.is_empty() {
             return;
         }
+        self.answer_due_lookups(now);
         self.end_abandoned_queries();
         while self.queries.has_room()
             && let Some(operation) = self.queries.bootstrap.pop()
@@ -282,6 +284,11 @@ impl EventLoop {
     }
 
     fn on_providers(&mut self, query: QueryId, providers: impl IntoIterator<Item = PeerId>) {
+        let finder = self.queries.searches.get(&query).map(|search| &search.finder);
+        if let Some(&Finder::Lookup(wanted)) = finder {
+            // Each answer may say something else, be it as the place of a provider or of one that is nearer.
+            return self.look_at_queries(wanted);
+        }
         let own = *self.swarm.local_peer_id();
         for peer in providers {
             let Some(search) = self.queries.searches.get_mut(&query) else { return };
@@ -292,7 +299,7 @@ impl EventLoop {
                 return self.end_search(query);
             }
             let full = search.seen.len() >= search.limit;
-            let addresses = self.dht_addresses(peer);
+            let addresses = self.dht_addresses(peer, MAX_ADDRESSES_PER_PEER);
             // The book puts what comes last first.
             for address in addresses.iter().rev() {
                 self.book.add(peer, address.clone());
@@ -304,9 +311,7 @@ impl EventLoop {
                     let topic = topic.clone();
                     self.found_on_topic(peer, topic);
                 }
-                Some(Finder::Lookup(wanted)) if *wanted == peer => self.found_at(peer, addresses),
-                Some(Finder::Lookup(_)) => {}
-                None => return,
+                Some(Finder::Lookup(_)) | None => return,
             }
             if full {
                 return self.end_search(query);
@@ -343,16 +348,15 @@ impl EventLoop {
         }
     }
 
-    /// Where the answers to running queries say that a peer is, best first. libp2p-kad keeps that to
+    /// Where the answers to running queries say that a peer is, best first, at most `limit`. libp2p-kad keeps that to
     /// itself until somebody dials, so it is asked as for a dial; the id of that is of no account there.
-    fn dht_addresses(&mut self, peer: PeerId) -> Vec<Multiaddr> {
+    fn dht_addresses(&mut self, peer: PeerId, limit: usize) -> Vec<Multiaddr> {
         let dial = ConnectionId::new_unchecked(0);
         let kad = &mut self.swarm.behaviour_mut().kad;
         let addresses = kad
             .handle_pending_outbound_connection(dial, Some(peer), &[], Endpoint::Dialer)
             .unwrap_or_default();
-        let addresses = addresses.into_iter().take(4 * MAX_ADDRESSES_PER_PEER);
-        self.dialer.usable(addresses, MAX_ADDRESSES_PER_PEER)
+        self.dialer.usable(addresses.into_iter().take(4 * limit), limit)
     }
 
     /// A search has ended, or is ended now.

@@ -83,7 +83,7 @@ impl EventLoop {
                 return;
             }
         }
-        let given = want.given.drain(..).map(address::without_peer);
+        let given = want.given.iter().cloned().map(address::without_peer);
         let mut addresses: Vec<Multiaddr> = given.collect();
         addresses.extend(candidates);
         addresses.retain(|address| !want.tried.contains(address));
@@ -101,8 +101,11 @@ impl EventLoop {
                     self.dials.insert(id, Purpose::Peer(peer));
                     return;
                 }
-                // Somebody else dials it: wait for what comes of that.
-                Err(DialError::DialPeerConditionFalse(_)) => return,
+                // Somebody else dials it: wait for what comes of that, and then do what is done here.
+                Err(DialError::DialPeerConditionFalse(_)) => {
+                    want.asked = false;
+                    return;
+                }
                 Err(DialError::NoAddresses) => {}
                 Err(e) => want.reason = e.to_string(),
             }

@@ -25,7 +25,7 @@ pub struct Wanted(BoxMap<PeerId, Want>);
 #[derive(Debug)]
 pub struct Want {
     waiters: Vec<Waiter>,
-    /// Addresses given with a call.
+    /// Addresses given with a call, tried or not.
     pub given: Vec<Multiaddr>,
     /// Every address that was dialled for this want.
     pub tried: Vec<Multiaddr>,
