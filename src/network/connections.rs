@@ -14,7 +14,7 @@ use super::{
     status::{CircuitLimit, PeerInfo},
 };
 use crate::boxmap::{BoxMap, BoxSet};
-use crate::platform::time::Duration;
+use crate::platform::{is_local, time::Duration};
 
 /// Limits of inbound circuits whose connection is still being set up.
 const MAX_PENDING_LIMITS: usize = 64;
@@ -186,6 +186,12 @@ impl Connections {
     pub fn direct(&self, peer: PeerId) -> Option<(ConnectionId, Multiaddr)> {
         let best = self.peers.get(&peer)?.best()?;
         best.circuit.is_none().then(|| (best.id, best.address.clone()))
+    }
+
+    /// Whether the peer is reached on this machine or in the local network.
+    pub fn is_local(&self, peer: PeerId) -> bool {
+        let best = self.peers.get(&peer).and_then(Peer::best);
+        best.is_some_and(|connection| is_local(&connection.address))
     }
 
     /// Where we dialled the peer. Where it came from it need not be found again.

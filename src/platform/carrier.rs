@@ -156,7 +156,8 @@ pub(super) fn is_loopback(address: &Multiaddr) -> bool {
 /// Whether the address, that of its relay if it is a circuit, is one of this machine or of the local
 /// network.
 pub fn is_local(address: &Multiaddr) -> bool {
-    begins(address, "localhost", |ip| ip.is_loopback())
+    matches!(address.iter().next(), Some(Protocol::Memory(_)))
+        || is_loopback(address)
         || begins(address, "local", |ip| match ip.to_canonical() {
             IpAddr::V4(ip) => {
                 ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
@@ -248,13 +249,13 @@ mod tests {
             "/ip6/::ffff:192.168.1.2/tcp/1",
             "/dns/localhost/tcp/1",
             "/dns4/printer.local./tcp/1",
+            "/memory/1",
         ];
         let others = [
             "/ip4/192.0.2.1/tcp/1",
             "/ip6/2001:db8::1/tcp/1",
             "/dns/example.org/tcp/1",
             "/dns/notlocalhost/tcp/1",
-            "/memory/1",
         ];
         assert!(local.iter().all(|text| is_local(&address(text))));
         assert!(others.iter().all(|text| !is_local(&address(text))));

@@ -119,7 +119,7 @@ impl EventLoop {
         let (now, own) = (self.now(), *self.swarm.local_peer_id());
         // A word from outside must not send us about in here: to this machine or the local network only
         // on the word of somebody who is reached there.
-        let local = self.connections.address(teller).is_some_and(|at| is_local(&at));
+        let local = self.connections.is_local(teller);
         for Named { peer, addresses } in named {
             let fits = |address: &Multiaddr| {
                 address::peer_of(address).is_none_or(|named| named == peer)
