@@ -84,7 +84,12 @@ impl EventLoop {
             }
             RelayAction::Listen { relay, peer, address } => {
                 match self.swarm.listen_on(address::circuit(&address, peer)) {
-                    Ok(listener) => drop(self.listeners.insert(listener, relay)),
+                    Ok(listener) => {
+                        // A listener before it may only now come to its end, or to its reservation, and
+                        // that is no word on this one.
+                        self.listeners.retain(|_, of| *of != relay);
+                        self.listeners.insert(listener, relay);
+                    }
                     Err(e) => {
                         let reason = e.to_string();
                         return Some((relay, RelayEvent::ReservationLost { reason }));
