@@ -30,7 +30,7 @@ use super::{
     IncomingStreams, Network, NetworkError, command::Command, event_loop::EventLoop, gossip::Gate,
     streams::Stream, topic_keeper::TopicKeeper,
 };
-use crate::boxmap::BoxMap;
+use crate::boxmap::{BoxMap, BoxSet};
 use crate::messaging::{
     direct::Value,
     topics::{
@@ -96,6 +96,8 @@ struct Room {
     introductions: Introductions,
     queues: Vec<Arc<Queue>>,
     forming: Option<Forming>,
+    /// The neighbours on the topic, relays and others.
+    neighbours: BoxSet<PeerId>,
 }
 
 /// A mesh that is waited for.
@@ -285,9 +287,12 @@ impl EventLoop {
         let until = self.now() + MESH_WAIT;
         let forming = Some(Forming { until, found: false, replies: vec![reply] });
         let mut room = Room { queues: vec![queue], forming, ..Room::default() };
-        for peer in self.neighbours_on(&topic) {
-            let change = room.presence.seen(peer, Source::Itself);
-            room.tell(change);
+        for peer in self.subscribers_of(&topic) {
+            room.neighbours.insert(peer);
+            if self.is_member(peer) {
+                let change = room.presence.seen(peer, Source::Itself);
+                room.tell(change);
+            }
         }
         self.topics.keeper.subscribed(&topic, self.now());
         self.topics.rooms.insert(topic, room);
@@ -298,12 +303,19 @@ impl EventLoop {
 
     /// Neighbours on a topic, relays left out.
     fn neighbours_on(&self, topic: &str) -> Vec<PeerId> {
+        let mut neighbours = self.subscribers_of(topic);
+        neighbours.retain(|peer| self.is_member(*peer));
+        neighbours
+    }
+
+    /// Neighbours on a topic, relays and others.
+    fn subscribers_of(&self, topic: &str) -> Vec<PeerId> {
+        if let Some(room) = self.topics.rooms.get(topic) {
+            return room.neighbours.iter().copied().collect();
+        }
         let topic = TopicHash::from_raw(topic);
         let peers = self.swarm.behaviour().gossipsub.all_peers();
-        let on = |(peer, topics): (&PeerId, Vec<&TopicHash>)| {
-            (topics.contains(&&topic) && self.is_member(*peer)).then_some(*peer)
-        };
-        peers.filter_map(on).collect()
+        peers.filter_map(|(peer, topics)| topics.contains(&&topic).then_some(*peer)).collect()
     }
 
     /// Whether a neighbour that subscribes is somebody, and no relay. Until it has said what it

@@ -7,7 +7,11 @@ use futures::AsyncWriteExt as _;
 use libp2p::{PeerId, StreamProtocol, identity::Keypair};
 use tabpeer::{
     content::varint::{write_bytes, write_uint, write_varint},
-    messaging::topics::{MAX_MESSAGE, TopicEvent},
+    messaging::topics::{
+        MAX_MESSAGE, TopicEvent,
+        presence::Change,
+        roster::{self, Frame},
+    },
     network::{Network, Stream},
     platform::time::{self, Duration},
 };
@@ -178,4 +182,43 @@ async fn the_relay_passes_on_no_forgery_and_carries_no_flood_of_topics() {
     drop((at_b2, stream));
     tokio::join!(a.close(), b.close(), hostile.close());
     relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_word_of_a_relay_counts_when_messages_reach_it_and_a_stranger_may_name_a_few() {
+    const OTHER: &str = "test/other";
+    let ((victim, _), (hostile, address)) = futures::future::join(listening(), listening()).await;
+    let mut asked = hostile.accept(roster::PROTOCOL).await.expect("nobody else accepts it");
+    victim.dial(address).await.expect("connects");
+    let ((mut at_room, mut at_other), on_other) = futures::future::join(
+        futures::future::join(subscribe(&victim, ROOM), subscribe(&victim, OTHER)),
+        subscribe(&hostile, OTHER),
+    )
+    .await;
+    let (_, mut stream) = asked.next().await.expect("it is asked");
+    let names: BTreeSet<PeerId> = (0..100).map(|_| PeerId::random()).collect();
+    for (topic, names) in [(ROOM, names.iter().copied().collect()), (OTHER, vec![victim.peer_id()])]
+    {
+        let frame = Frame { topic: topic.to_owned(), all: true, joined: names, left: Vec::new() };
+        send(&mut stream, &frame.encode()).await;
+    }
+    let known = PeerId::random();
+    let joined = Frame { topic: OTHER.to_owned(), all: false, joined: vec![known], left: vec![] };
+    send(&mut stream, &joined.encode()).await;
+    let next = crate::next(&mut at_other).await;
+    assert_eq!(next, TopicEvent::Peer(Change { peer: known, joined: true }));
+    assert_eq!(victim.topic_peers(ROOM).await, Ok(vec![]), "nothing would reach them");
+
+    let _on_room = subscribe(&hostile, ROOM).await;
+    let mut there = BTreeSet::new();
+    while there.len() < 64 {
+        match crate::next(&mut at_room).await {
+            TopicEvent::Peer(Change { peer, joined: true }) => there.insert(peer),
+            other => panic!("{other:?}"),
+        };
+    }
+    let known = victim.topic_peers(ROOM).await.expect("open");
+    assert!(there.is_subset(&names) && known.len() == 64);
+    drop((on_other, stream));
+    tokio::join!(victim.close(), hostile.close());
 }

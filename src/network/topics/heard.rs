@@ -30,6 +30,7 @@ impl EventLoop {
                     *topics = topics.saturating_sub(1);
                 }
                 if let Some(room) = self.topics.rooms.get_mut(topic.as_str()) {
+                    room.neighbours.remove(&peer_id);
                     let change = room.presence.gone(peer_id, Source::Itself);
                     room.tell(change);
                 }
@@ -73,11 +74,14 @@ impl EventLoop {
             let _ = self.swarm.disconnect_peer_id(peer);
             return;
         }
-        if self.is_member(peer)
-            && let Some(room) = self.topics.rooms.get_mut(topic.as_str())
-        {
+        let member = self.is_member(peer);
+        let Some(room) = self.topics.rooms.get_mut(topic.as_str()) else { return };
+        room.neighbours.insert(peer);
+        if member {
             let change = room.presence.seen(peer, Source::Itself);
             room.tell(change);
+        } else {
+            self.on_carried(peer, topic.as_str());
         }
     }
 
@@ -109,6 +113,7 @@ impl EventLoop {
         let carried = self.topics.rosters.disconnected(peer);
         let now = self.now();
         for room in self.topics.rooms.values_mut() {
+            room.neighbours.remove(&peer);
             let change = room.presence.parted(peer, now);
             room.tell(change);
             if carried {

@@ -1,5 +1,8 @@
 //! What relays say of who is on our topics: one stream with each that speaks
 //! [`roster`](crate::messaging::topics::roster), read by a task of its own.
+//!
+//! Whom a relay names, our messages reach through it; so its word counts from when it is on the topic
+//! itself. It says that by gossipsub, on another stream, and what comes before that is held.
 
 use futures::AsyncReadExt as _;
 use libp2p::PeerId;
@@ -7,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::boxmap::BoxMap;
 use crate::messaging::topics::{
-    MAX_SOURCES,
+    MAX_MEMBERS, MAX_SOURCES,
     presence::Source,
     roster::{Frame, FrameReader, PROTOCOL},
 };
@@ -20,6 +23,9 @@ const MAX_NAMED_BY_OTHERS: usize = 64;
 const REPORT_QUEUE: usize = 16;
 /// How long after a stream has ended the next one is opened.
 const RETRY: Duration = Duration::from_secs(2);
+/// What is held of one relay, in frames and the peers that they name; a relay that says more without
+/// being on those topics is asked again later.
+const MAX_HELD: usize = 4 * MAX_MEMBERS;
 /// Bytes read at once.
 const READ: usize = 8 << 10;
 
@@ -40,8 +46,15 @@ pub struct Rosters {
 }
 
 enum State {
-    Open { stream: u64 },
-    Ended { retry: Duration },
+    /// The task reads as long as there is `_reading`.
+    Open {
+        stream: u64,
+        held: Vec<Frame>,
+        _reading: oneshot::Sender<()>,
+    },
+    Ended {
+        retry: Duration,
+    },
 }
 
 impl Rosters {
@@ -101,13 +114,17 @@ impl EventLoop {
             }
             rosters.streams += 1;
             let stream = rosters.streams;
-            rosters.relays.insert(relay, State::Open { stream });
+            let (_reading, stopped) = oneshot::channel();
+            rosters.relays.insert(relay, State::Open { stream, held: Vec::new(), _reading });
             let (reply, answer) = oneshot::channel();
             let reports = rosters.sender.clone();
             self.swarm.behaviour_mut().streams.open(relay, connection, PROTOCOL, reply);
             drop(task::spawn(async move {
                 if let Ok(Ok(opened)) = answer.await {
-                    read(opened, relay, stream, &reports).await;
+                    tokio::select! {
+                        () = read(opened, relay, stream, &reports) => {}
+                        _ = stopped => {}
+                    }
                 }
                 let _ = reports.send(Report { relay, stream, frame: None }).await;
             }));
@@ -116,19 +133,43 @@ impl EventLoop {
 
     pub(super) fn on_roster(&mut self, report: Report) {
         let Report { relay, stream, frame } = report;
-        let (now, own) = (self.now(), *self.swarm.local_peer_id());
+        let now = self.now();
         let Some(state) = self.topics.rosters.relays.get_mut(&relay) else { return };
-        if !matches!(state, State::Open { stream: open } if *open == stream) {
+        let State::Open { stream: open, held, .. } = state else { return };
+        if *open != stream {
             return;
         }
-        let Some(mut frame) = frame else {
+        let weight = |frame: &Frame| 1 + frame.joined.len() + frame.left.len();
+        let too_much =
+            |frame: &Frame| held.iter().chain([frame]).map(weight).sum::<usize>() > MAX_HELD;
+        let Some(frame) = frame.filter(|frame| !too_much(frame)) else {
             *state = State::Ended { retry: now + RETRY };
             for room in self.topics.rooms.values_mut() {
                 room.presence.lost(Source::Relay(relay), now);
             }
             return;
         };
+        let Some(room) = self.topics.rooms.get(&frame.topic) else { return };
+        if room.neighbours.contains(&relay) {
+            return self.named_by(relay, frame);
+        }
+        held.push(frame);
+    }
+
+    /// The relay is on the topic now.
+    pub(super) fn on_carried(&mut self, relay: PeerId, topic: &str) {
+        let Some(State::Open { held, .. }) = self.topics.rosters.relays.get_mut(&relay) else {
+            return;
+        };
+        let of_topic: Vec<Frame> = held.extract_if(.., |frame| frame.topic == topic).collect();
+        for frame in of_topic {
+            self.named_by(relay, frame);
+        }
+    }
+
+    fn named_by(&mut self, relay: PeerId, mut frame: Frame) {
         let Some(room) = self.topics.rooms.get_mut(&frame.topic) else { return };
+        let own = *self.swarm.local_peer_id();
         frame.joined.retain(|peer| *peer != own && *peer != relay);
         let source = Source::Relay(relay);
         if self.keeper.index_of(relay).is_none() {
