@@ -113,7 +113,7 @@ impl Client {
             None if full.is_some() => Asked::NoRoom { for_any: want.declined.is_empty() },
             None => {
                 self.announce(hash, self.config.max_declined, now);
-                let waits = self.awaits_answer(&hash);
+                let waits = self.awaits_answer(&hash) || self.ask_holders(hash, now);
                 if let Some(want) = self.wants.get_mut(&hash) {
                     want.queued = false;
                 }
@@ -144,6 +144,25 @@ impl Client {
             .filter(open)
             .collect();
         open.into_iter().for_each(|peer| self.tell(peer, hash, WantKind::Have, now));
+    }
+
+    /// Asks the holders that are left alone whether they have what nobody else does: of a file in pieces,
+    /// one may decline many blocks that came to others before its own are asked for. Whether there are any.
+    fn ask_holders(&mut self, hash: Hash, now: Duration) -> bool {
+        let Some(want) = self.wants.get(&hash) else { return false };
+        let sessions = want.waiters.iter().filter_map(|waiter| self.sessions.get(&waiter.session));
+        let holders = sessions.flat_map(|session| {
+            session.peers.iter().filter(|(peer, role)| role.holder && session.allows(peer))
+        });
+        let mut left: Vec<PeerId> = holders
+            .map(|(peer, _)| *peer)
+            .filter(|peer| self.peers.get(peer).is_some_and(|known| known.usable()))
+            .filter(|peer| !want.is_declined_by(peer, now))
+            .collect();
+        left.sort_unstable();
+        left.dedup();
+        left.iter().for_each(|peer| self.tell(*peer, hash, WantKind::Have, now));
+        !left.is_empty()
     }
 
     /// Whether an answer on this block may still come, or a peer to ask.

@@ -329,6 +329,27 @@ fn a_peer_that_declines_sixteen_in_a_row_is_left_alone() {
 }
 
 #[test]
+fn a_holder_left_alone_is_still_asked_whether_it_has_what_nobody_else_has() {
+    let mut client = client(2);
+    let id = session(&mut client, &[A]);
+    client.want(id, &cids(0..1), at(0)).unwrap();
+    deliver(&mut client, A, 0, at(1));
+    for n in 1..=16 {
+        client.want(id, &cids(n..n + 1), at(2)).unwrap();
+        say(&mut client, A, n, Presence::DontHave, at(2));
+        say(&mut client, B, n, Presence::Have, at(2));
+        deliver(&mut client, B, n, at(2));
+    }
+    client.want(id, &cids(17..18), at(3)).unwrap();
+    let done = drain(&mut client);
+    assert_eq!((done.asked, done.announced), (vec![(B, 17)], vec![]));
+    let done = say(&mut client, B, 17, Presence::DontHave, at(4));
+    assert_eq!((done.announced, done.exhausted), (vec![(A, 17)], vec![]));
+    assert_eq!(say(&mut client, A, 17, Presence::Have, at(5)).asked, [(A, 17)]);
+    assert_eq!(say(&mut client, A, 17, Presence::DontHave, at(6)).exhausted, [(0, 17)]);
+}
+
+#[test]
 fn cancelling_and_closing_leave_nothing() {
     let mut client = client(2);
     let id = session(&mut client, &[A]);
