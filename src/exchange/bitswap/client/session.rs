@@ -39,6 +39,8 @@ pub(super) struct Role {
     pub holder: bool,
     /// How many blocks in a row it has declined.
     pub declined: u32,
+    /// It has declined one at some time: it does not have all.
+    pub partial: bool,
 }
 
 impl Default for Session {
@@ -114,7 +116,9 @@ impl Session {
     }
 
     pub fn declined(&mut self, peer: PeerId) {
-        self.peers.entry(peer).or_default().declined += 1;
+        let role = self.peers.entry(peer).or_default();
+        role.declined += 1;
+        role.partial = true;
     }
 
     pub fn got(&mut self, len: usize) {

@@ -75,8 +75,12 @@ impl Client {
                 session.queue.is_empty() && session.taken_over <= FREE + session.blocks / SHARE
             })
             && sessions.any(|session| {
-                let holder = session.peers.get(fast).is_some_and(|role| role.holder);
-                holder && session.admits(fast, self.config.max_declined)
+                // One that has only a part would likely decline, and the slow one be asked a second time
+                // for what it has sent by then.
+                let holds =
+                    session.peers.get(fast).is_some_and(|role| role.holder && !role.partial);
+                (holds || want.offered.contains(fast))
+                    && session.admits(fast, self.config.max_declined)
             })
     }
 

@@ -279,6 +279,21 @@ fn a_silent_peer_loses_its_blocks_to_an_idle_holder_after_a_second() {
 }
 
 #[test]
+fn a_holder_of_a_part_takes_over_only_what_it_offers() {
+    let mut client = client(2);
+    let id = session(&mut client, &[A, B]);
+    client.want(id, &cids(0..4), at(0)).unwrap();
+    assert_eq!(drain(&mut client).asked, [(A, 0), (A, 2), (B, 1), (B, 3)]);
+    assert_eq!(say(&mut client, B, 3, Presence::DontHave, at(40)).asked, [(A, 3)]);
+    // Of all that it was asked whether it has it, too.
+    say(&mut client, B, 0, Presence::Have, at(45));
+    deliver(&mut client, B, 1, at(50));
+    client.tick(at(1040));
+    let done = drain(&mut client);
+    assert_eq!((done.asked, done.cancelled), (vec![(B, 0)], vec![(A, 0)]));
+}
+
+#[test]
 fn unasked_blocks_are_dropped_and_too_many_end_the_asking() {
     let mut client = client(1);
     let id = session(&mut client, &[A]);
