@@ -105,6 +105,5 @@ pub mod messaging;
 pub mod network;
 pub mod peer;
 pub mod platform;
-#[cfg(test)]
 mod random;
 pub mod store;

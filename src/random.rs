@@ -1,6 +1,10 @@
-//! Numbers by chance for seeded tests: the same seed, the same run.
+//! Numbers by chance from a seed: the same seed, the same run. Nothing that must not be guessed is made of
+//! them.
 
-/// Deterministic numbers (SplitMix64).
+use crate::platform::time::Duration;
+
+/// The generator SplitMix64.
+#[derive(Debug)]
 pub struct Random(pub u64);
 
 impl Random {
@@ -12,10 +16,23 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// In [0, 1).
+    pub fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// The pause, up to half of the share `jitter` longer or shorter, so that many who began together do
+    /// not go on together.
+    pub fn jittered(&mut self, pause: Duration, jitter: f64) -> Duration {
+        pause.mul_f64(1.0 + jitter * (self.fraction() - 0.5))
+    }
+
+    #[cfg(test)]
     pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 
+    #[cfg(test)]
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

@@ -45,6 +45,23 @@ async fn a_refused_websocket_is_an_error_that_names_its_url() {
 }
 
 #[wasm_bindgen_test]
+async fn a_refused_webtransport_is_an_error_that_names_its_url() {
+    let network = network(&[]);
+    let hash = "uEiBf0CjVY49fF0cDbcYmLHWo23g3xSrL7X_TDxvzPA1dRg";
+    for hashes in ["", &format!("/certhash/{hash}")] {
+        let address = format!("/ip4/127.0.0.1/udp/9399/quic-v1/webtransport{hashes}");
+        let address: libp2p::Multiaddr = address.parse().expect("an address");
+        let error = network.dial(address.clone()).await.expect_err("nobody is there");
+        let NetworkError::AddressUnreachable { address: named, reason } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(named, address);
+        assert!(reason.contains(&format!("https://{CLOSED}")), "{reason}");
+    }
+    network.close().await;
+}
+
+#[wasm_bindgen_test]
 async fn what_a_browser_cannot_dial_is_not_tried() {
     let network = network(&["/ip4/127.0.0.1/tcp/9399", "/ip4/127.0.0.1/tcp/9399/ws"]);
     let OnlineOutcome::AllFailed(reasons) = network.wait_online(PATIENCE).await else {

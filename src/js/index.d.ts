@@ -431,7 +431,7 @@ export interface PeerStatus {
   /** The peer id of the relay in between. */
   relay?: string;
   /** That of the connection; to the relay, if it is relayed. `tab`: another tab of this origin. */
-  transport?: 'websocket' | 'webtransport' | 'tab' | 'tcp';
+  transport?: 'websocket' | 'webtransport' | 'tab';
   address: string;
   /** It may carry little: the relay in between limits it. */
   limited: boolean;
@@ -463,7 +463,7 @@ export interface Status {
   /** The addresses at which others can open connections with this peer; empty while `reachable` is `no`. */
   addresses: string[];
   /** What this browser can connect with. */
-  transports: ('websocket' | 'webtransport' | 'tab' | 'tcp')[];
+  transports: ('websocket' | 'webtransport' | 'tab')[];
   /** In the order in which they were given. */
   relays: RelayStatus[];
   /** The connected peers; the relays are not among them. */

@@ -1,7 +1,12 @@
 // The npm package's face: loads the wasm once, turns its results into the shapes of index.d.ts
 // and its failures into PeerError. Everything else happens in Rust (src/js/client.rs).
+import { PeerError, now, settle } from './errors.js';
 import { respond } from './fetch.js';
+import { FileContent, FileStream } from './file.js';
 import init, { generatePeerKey as generate, open } from './tabpeer.js';
+
+export { PeerError } from './errors.js';
+export { FileContent, FileStream } from './file.js';
 
 let loading;
 
@@ -14,38 +19,6 @@ function load() {
     });
   });
   return loading;
-}
-
-export class PeerError extends Error {
-  constructor(code, message, options) {
-    super(message, options);
-    this.name = 'PeerError';
-    this.code = code;
-  }
-}
-
-/** Waits for a result of the wasm module; its failures become PeerErrors of this package. */
-async function settle(promise) {
-  try {
-    return await promise;
-  } catch (error) {
-    throw ours(error);
-  }
-}
-
-/** The wasm module's failures as PeerErrors of this package; the cause has the stack of where it was found. */
-function ours(error) {
-  const foreign = error?.name === 'PeerError' && !(error instanceof PeerError);
-  return foreign ? new PeerError(error.code, error.message, { cause: error }) : error;
-}
-
-/** Runs what fails at once. */
-function now(call) {
-  try {
-    return call();
-  } catch (error) {
-    throw ours(error);
-  }
 }
 
 export function connect(options) {
@@ -205,7 +178,9 @@ export class P2PWebAppClient extends EventTarget {
   async watchContent(topic, options) {
     const { signal } = options ?? {};
     const watch = await this.#subscription(topic, options, 'watchContent');
-    signal?.addEventListener('abort', () => watch?.close(), { once: true });
+    if (!watch || !signal) return;
+    signal.addEventListener('abort', watch.close, { once: true });
+    watch.onClose = () => signal.removeEventListener('abort', watch.close);
   }
 
   announceContent(topic, cid) {
@@ -230,6 +205,7 @@ export class P2PWebAppClient extends EventTarget {
         if (entries.size === 0 && this.#topics.get(topic) === entries) this.#topics.delete(topic);
         entry.closed = true;
         entry.raw?.close();
+        entry.onClose?.();
       },
       next: () => settle(entry.raw.next()),
     };
@@ -303,103 +279,6 @@ if (Symbol.asyncDispose) {
   });
 }
 
-/** A file's bytes, in the shapes that web code wants them in. */
-export class FileContent {
-  #base64;
-
-  constructor({ cid, mimeType, bytes }) {
-    this.type = 'file';
-    this.cid = cid;
-    this.mimeType = mimeType;
-    // A copy of the properties, or their JSON, is what p2p-webapp gives: the content as base64, made when first asked for.
-    Object.defineProperty(this, 'bytes', { value: bytes });
-    Object.defineProperty(this, 'content', { get: () => (this.#base64 ??= base64(bytes)), enumerable: true });
-  }
-
-  get size() {
-    return this.bytes.length;
-  }
-
-  async text() {
-    return new TextDecoder().decode(this.bytes);
-  }
-
-  blob() {
-    return new Blob([this.bytes], { type: this.mimeType });
-  }
-
-  stream() {
-    return this.blob().stream();
-  }
-}
-
-/** A file whose bytes may still be on their way. */
-export class FileStream {
-  #raw;
-  #signal;
-
-  constructor(raw, signal) {
-    this.#raw = raw;
-    this.#signal = signal;
-    this.type = 'file';
-    this.cid = raw.cid;
-    this.mimeType = raw.mimeType;
-    this.size = raw.size;
-  }
-
-  stream(range) {
-    const pieces = now(() => this.#raw.read(range));
-    const signal = this.#signal;
-    let abort;
-    const end = () => signal?.removeEventListener('abort', abort);
-    return new ReadableStream(
-      {
-        start(controller) {
-          abort = () => {
-            pieces.cancel();
-            controller.error(signal.reason);
-          };
-          if (signal?.aborted) abort();
-          else signal?.addEventListener('abort', abort, { once: true });
-        },
-        // Asked only when the reader wants more: nothing piles up here.
-        async pull(controller) {
-          try {
-            const piece = await settle(pieces.next());
-            if (signal?.aborted) return;
-            if (piece) {
-              controller.enqueue(piece);
-            } else {
-              end();
-              controller.close();
-            }
-          } catch (error) {
-            end();
-            throw error;
-          }
-        },
-        cancel() {
-          end();
-          pieces.cancel();
-        },
-      },
-      { highWaterMark: 0 },
-    );
-  }
-
-  async bytes(range) {
-    return new Uint8Array(await (await gathered(this.stream(range))).arrayBuffer());
-  }
-
-  async text() {
-    return (await gathered(this.stream())).text();
-  }
-
-  blob() {
-    return gathered(this.stream(), this.mimeType);
-  }
-}
-
 /** Calls back for each event of a subscription, one after the other, until it is closed. */
 async function handOn(subscription, { onData, onPeerChange }, topic, dispatch) {
   for (let event = await subscription.next(); event; event = await subscription.next()) {
@@ -433,14 +312,6 @@ async function* messages(subscribing, signal) {
     signal?.removeEventListener('abort', abort);
     subscription?.close();
   }
-}
-
-/** All of a stream. A Response would do it too, but says nothing of why a stream failed. */
-async function gathered(stream, type) {
-  const reader = stream.getReader();
-  const pieces = [];
-  for (let next = await reader.read(); !next.done; next = await reader.read()) pieces.push(next.value);
-  return new Blob(pieces, { type });
 }
 
 /** A download from several peers. */
@@ -479,14 +350,4 @@ async function ended(raw, signal) {
   } finally {
     signal?.removeEventListener('abort', cancel);
   }
-}
-
-function base64(bytes) {
-  if (bytes.toBase64) return bytes.toBase64();
-  const parts = [];
-  const step = 0x6000; // a multiple of 3, and few enough arguments for every engine
-  for (let at = 0; at < bytes.length; at += step) {
-    parts.push(btoa(String.fromCharCode(...bytes.subarray(at, at + step))));
-  }
-  return parts.join('');
 }

@@ -7,9 +7,10 @@
 
 use libp2p::PeerId;
 
-use super::{error::NetworkError, relay_keeper::SplitMix};
+use super::error::NetworkError;
 use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
+use crate::random::Random;
 
 /// Peers that are kept connected at once.
 pub const MAX_KEPT_PEERS: usize = 64;
@@ -29,7 +30,7 @@ pub const STABLE_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct PeerKeeper {
     peers: BoxMap<PeerId, Kept>,
-    random: SplitMix,
+    random: Random,
 }
 
 #[derive(Debug)]
@@ -50,7 +51,7 @@ enum Phase {
 
 impl PeerKeeper {
     pub fn new(seed: u64) -> Self {
-        Self { peers: BoxMap::new(), random: SplitMix::new(seed) }
+        Self { peers: BoxMap::new(), random: Random(seed) }
     }
 
     /// Keeps `peers` from now on: all of them, or none if they are too many.
@@ -177,11 +178,10 @@ impl PeerKeeper {
 }
 
 impl Kept {
-    fn wait(&mut self, now: Duration, random: &mut SplitMix) {
+    fn wait(&mut self, now: Duration, random: &mut Random) {
         let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(16)).min(RETRY_INTERVAL);
         self.failures = self.failures.saturating_add(1);
-        let jitter = 1.0 + JITTER * (random.fraction() - 0.5);
-        self.phase = Phase::Waiting { until: now + pause.mul_f64(jitter) };
+        self.phase = Phase::Waiting { until: now + random.jittered(pause, JITTER) };
     }
 }
 

@@ -11,6 +11,7 @@ use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
 use self::relay::{Phase, Relay};
 use crate::platform::time::Duration;
+use crate::random::Random;
 
 /// The first pause after a failure; doubles up to [`MAX_BACKOFF`].
 pub const MIN_BACKOFF: Duration = Duration::from_secs(1);
@@ -123,13 +124,13 @@ pub enum RelayPhase {
 #[derive(Debug)]
 pub struct RelayKeeper {
     relays: Vec<Relay>,
-    random: SplitMix,
+    random: Random,
 }
 
 impl RelayKeeper {
     pub fn new(targets: Vec<RelayTarget>, seed: u64) -> Self {
         let relays = targets.into_iter().map(Relay::new).collect();
-        Self { relays, random: SplitMix::new(seed) }
+        Self { relays, random: Random(seed) }
     }
 
     pub fn len(&self) -> usize {
@@ -246,26 +247,6 @@ impl RelayKeeper {
     /// Attempts that failed since the last reservation that held.
     pub fn failures(&self, index: RelayIndex) -> u32 {
         self.relays.get(index.0).map_or(0, |relay| relay.failures)
-    }
-}
-
-/// The generator splitmix64: enough for jitter, and the same for the same seed.
-#[derive(Debug)]
-pub(super) struct SplitMix(u64);
-
-impl SplitMix {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// In [0, 1).
-    pub(super) fn fraction(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (z >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 

@@ -7,9 +7,10 @@
 //! open again after it was not, and ever more seldom while this peer is alone on the topic; when it has
 //! company, only now and then: two parties that do not know each other are found in the end, too.
 
-use super::{peer_keeper::JITTER, relay_keeper::SplitMix};
+use super::peer_keeper::JITTER;
 use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
+use crate::random::Random;
 
 /// Queries under way at a time.
 pub const MAX_TOPIC_QUERIES: usize = 8;
@@ -45,7 +46,7 @@ pub struct TopicKeeper {
     /// Others can reach this peer.
     reachable: bool,
     running: usize,
-    random: SplitMix,
+    random: Random,
 }
 
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl TopicKeeper {
             ready: false,
             reachable: false,
             running: 0,
-            random: SplitMix::new(seed),
+            random: Random(seed),
         }
     }
 
@@ -179,24 +180,20 @@ impl TopicKeeper {
     }
 
     fn jittered(&mut self, pause: Duration) -> Duration {
-        jittered(pause, &mut self.random)
+        self.random.jittered(pause, JITTER)
     }
 }
 
 impl Kept {
     /// How long until the next search; the one after it comes later.
-    fn next_pause(&mut self, random: &mut SplitMix) -> Duration {
+    fn next_pause(&mut self, random: &mut Random) -> Duration {
         if !self.alone {
-            return jittered(COMPANY_SEARCH_PAUSE, random);
+            return random.jittered(COMPANY_SEARCH_PAUSE, JITTER);
         }
         let pause = self.pause;
         self.pause = (2 * pause).min(LAST_SEARCH_PAUSE);
-        jittered(pause, random)
+        random.jittered(pause, JITTER)
     }
-}
-
-fn jittered(pause: Duration, random: &mut SplitMix) -> Duration {
-    pause.mul_f64(1.0 + JITTER * (random.fraction() - 0.5))
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use crate::{
     content::block::{Block, Cid},
     error::Result,
     exchange::chunks::{
-        ChunkDownloads, ChunkEvents, ChunkKeeper, ChunkRequest, ChunkStore, Download as Running,
-        DownloadRequest,
+        ChunkEvents, ChunkKeeper, ChunkRequest, ChunkStore, Download as Running, DownloadRequest,
     },
     platform::{
         BoxFuture,
@@ -32,10 +31,6 @@ impl Peer {
     /// Gets a whole file from several peers at once; see [`ChunkDownloads::download`].
     pub fn download_file(&self, request: DownloadRequest) -> Result<(Running, ChunkEvents)> {
         self.inner.chunks.download(request)
-    }
-
-    pub fn chunk_downloads(&self) -> &ChunkDownloads {
-        &self.inner.chunks
     }
 }
 

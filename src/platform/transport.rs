@@ -69,16 +69,24 @@ where
     T::Dial: Send + 'static,
     T::ListenerUpgrade: Send + 'static,
 {
-    let noise = noise::Config::new(keypair).map_err(|e| TransportSetupError(e.to_string()))?;
+    let noise = noise(keypair)?;
     let yamux = yamux::Config::new(MAX_STREAMS_PER_CONNECTION);
-    let transport = transport.map(|bytes, _| Box::pin(bytes) as Duplex).boxed();
+    let transport = transport.map(|bytes, _| duplex(bytes)).boxed();
     Ok(transport.upgrade(Version::V1Lazy).authenticate(Gather(noise)).multiplex(yamux).boxed())
 }
 
-/// A connection of bytes, whatever carries them.
-type Duplex = Pin<Box<dyn ReadWrite + Send>>;
+pub(super) fn noise(keypair: &Keypair) -> Result<noise::Config, TransportSetupError> {
+    noise::Config::new(keypair).map_err(|error| TransportSetupError(error.to_string()))
+}
 
-trait ReadWrite: AsyncRead + AsyncWrite {}
+/// A connection of bytes, whatever carries them.
+pub(super) type Duplex = Pin<Box<dyn ReadWrite + Send>>;
+
+pub(super) fn duplex(bytes: impl AsyncRead + AsyncWrite + Send + 'static) -> Duplex {
+    Box::pin(bytes)
+}
+
+pub(super) trait ReadWrite: AsyncRead + AsyncWrite {}
 
 impl<T: AsyncRead + AsyncWrite> ReadWrite for T {}
 

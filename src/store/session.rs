@@ -12,9 +12,9 @@ use super::{
 use crate::content::block::Block;
 
 /// A session writes what it has collected when it is this much, in bytes of keys and blocks.
-const FLUSH_BYTES: usize = 8 << 20;
+const FLUSH_BYTES: usize = 4 << 20;
 /// Batches of one session in flight: while some are written, the next is made.
-const MAX_IN_FLIGHT: usize = 2;
+const MAX_IN_FLIGHT: usize = 3;
 
 /// Uncommitted blocks. They can be read at once by everybody, and are gone when the session is
 /// dropped, unless [`Store::commit`] made them reachable or another session holds them too.

@@ -62,10 +62,7 @@ async fn twenty_subscribers_hear_at_once() {
     let started = Instant::now();
     publish(&all[0], ROOM, json("1")).await;
     future::join_all(subscriptions[1..].iter_mut().map(message)).await;
-    let took = started.elapsed();
-    println!("20 subscribers heard within {took:?}");
-    // A heartbeat would be a second: nobody had to be told of it by gossip.
-    assert!(took < Duration::from_millis(900), "{took:?}");
+    println!("20 subscribers heard within {:?}", started.elapsed());
     future::join_all(all.iter().map(|node| node.close())).await;
     relay.stop().await;
 }

@@ -43,7 +43,7 @@ const WASM_FEATURES: [&str; 7] = [
 ];
 
 /// Copied next to the generated files.
-const SKIN: [&str; 3] = ["index.js", "fetch.js", "index.d.ts"];
+const SKIN: [&str; 5] = ["index.js", "errors.js", "fetch.js", "file.js", "index.d.ts"];
 const PAPERS: [&str; 3] = ["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
 /// How the wasm is compiled.
@@ -178,7 +178,7 @@ const MANIFEST: &str = r#"{
     "./tabpeer_bg.wasm": "./tabpeer_bg.wasm",
     "./package.json": "./package.json"
   },
-  "files": ["index.js", "fetch.js", "index.d.ts", "tabpeer.js", "tabpeer_bg.wasm", "LICENSE-MIT", "LICENSE-APACHE"],
+  "files": ["index.js", "errors.js", "fetch.js", "file.js", "index.d.ts", "tabpeer.js", "tabpeer_bg.wasm", "LICENSE-MIT", "LICENSE-APACHE"],
   "sideEffects": false
 }
 "#;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     boxmap::BoxMap,
-    messaging::topics::{judge::make_room, rate::Meter},
+    messaging::topics::rate::{Meter, Meters},
     platform::time::Duration,
 };
 
@@ -22,8 +22,8 @@ pub struct Board {
     heard: Seen,
     /// Told by neighbours, whose word it is.
     claimed: Seen,
-    authors: BoxMap<PeerId, Meter>,
-    neighbours: BoxMap<PeerId, Meter>,
+    authors: Meters,
+    neighbours: Meters,
     total: Meter,
     listeners: BoxMap<PeerId, Listener>,
     telling: usize,
@@ -52,8 +52,8 @@ impl Board {
         Self {
             heard: Seen::default(),
             claimed: Seen::default(),
-            authors: BoxMap::new(),
-            neighbours: BoxMap::new(),
+            authors: Meters::new(AUTHOR_FLOW, MAX_AUTHORS),
+            neighbours: Meters::new(NEIGHBOUR_FLOW, MAX_AUTHORS),
             total: Meter::new(TOTAL_FLOW, now),
             listeners: BoxMap::new(),
             telling: 0,
@@ -85,11 +85,11 @@ impl Board {
         if self.heard.is_known(&notice, now) {
             return false;
         }
-        make_room(&mut self.authors, MAX_AUTHORS, |meter| meter.is_full(AUTHOR_FLOW, now));
-        let new = || Meter::new(AUTHOR_FLOW, now);
-        let author = self.authors.entry(notice.source).or_insert_with(new);
-        let taken = author.take(AUTHOR_FLOW, 0, now) && self.total.take(TOTAL_FLOW, 0, now);
-        taken && self.heard.note(notice, now)
+        let taken = self.authors.take(notice.source, 0, now) && self.total.take(TOTAL_FLOW, 0, now);
+        if taken {
+            self.heard.note(notice, now);
+        }
+        taken
     }
 
     /// Puts what was heard on a topic down for the connected peers. `members` are on the topic themselves.
@@ -105,9 +105,7 @@ impl Board {
 
     /// Whether a stream of `neighbour` is read now; each takes of its allowance.
     pub fn admit(&mut self, neighbour: PeerId, now: Duration) -> bool {
-        make_room(&mut self.neighbours, MAX_AUTHORS, |meter| meter.is_full(NEIGHBOUR_FLOW, now));
-        let new = || Meter::new(NEIGHBOUR_FLOW, now);
-        self.neighbours.entry(neighbour).or_insert_with(new).take(NEIGHBOUR_FLOW, 0, now)
+        self.neighbours.take(neighbour, 0, now)
     }
 
     /// `neighbour` says so. What of it is news for the app; it goes nowhere else.
@@ -124,7 +122,8 @@ impl Board {
                 listener.pending.retain(|pending| **pending != notice);
             }
             let known = self.heard.is_known(&notice, now) || self.claimed.is_known(&notice, now);
-            if !known && self.admit(neighbour, now) && self.claimed.note(notice, now) {
+            if !known && self.admit(neighbour, now) {
+                self.claimed.note(notice, now);
                 news.push(notice);
             }
         }
@@ -203,8 +202,7 @@ impl Seen {
         self.0.get(notice).is_some_and(|until| now < *until)
     }
 
-    /// Always true.
-    fn note(&mut self, notice: Notice, now: Duration) -> bool {
+    fn note(&mut self, notice: Notice, now: Duration) {
         if self.0.len() >= MAX_SEEN {
             self.0.retain(|_, until| now < *until);
         }
@@ -214,7 +212,6 @@ impl Seen {
             oldest.and_then(|oldest| self.0.remove(&oldest));
         }
         self.0.insert(notice, now + NEWS_FOR);
-        true
     }
 }
 
@@ -370,7 +367,8 @@ mod tests {
         let minute = Duration::from_secs(60);
         for n in 0..3 * MAX_SEEN {
             let (hint, now) = (notice(n, PeerId::random()), NOW + minute * n as u32);
-            assert!(board.heard(hint, now) && board.claimed.note(hint, now));
+            assert!(board.heard(hint, now));
+            board.claimed.note(hint, now);
             board.pass_on(hint, &[]);
             board.admit(hint.source, now);
         }
@@ -378,7 +376,10 @@ mod tests {
         let pending = board.listeners.values().map(|listener| listener.pending.len());
         assert_eq!(pending.max(), Some(MAX_PENDING));
         assert!(board.heard.0.len() <= MAX_SEEN && board.claimed.0.len() <= MAX_SEEN);
-        assert!(board.authors.len() <= MAX_AUTHORS && board.neighbours.len() <= MAX_AUTHORS);
+        assert!(
+            board.authors.remembered() <= MAX_AUTHORS
+                && board.neighbours.remembered() <= MAX_AUTHORS
+        );
     }
 
     #[test]

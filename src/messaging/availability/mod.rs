@@ -19,7 +19,7 @@ use libp2p::{PeerId, StreamProtocol};
 use tokio::sync::{Notify, broadcast};
 
 use self::{board::Board, message::Notice};
-use super::topics::rate::{Flow, Rate};
+use super::topics::rate::Flow;
 use crate::{
     network::{NetworkError, peers::PeerStreams},
     platform::time::{Duration, Instant},
@@ -44,10 +44,7 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 /// Events that the app has not taken, the oldest give way.
 pub const MAX_QUEUED: usize = 256;
 /// Updates that are taken of one author
-pub const AUTHOR_FLOW: Flow = Flow {
-    messages: Rate { per_second: 16, burst: 1024 },
-    bytes: Rate { per_second: 1, burst: 1 },
-};
+pub const AUTHOR_FLOW: Flow = Flow::of_messages(16, 1024);
 /// and of all.
 pub const TOTAL_FLOW: Flow = AUTHOR_FLOW.times(4);
 /// What is taken of one neighbour: more than one of ours has to tell.

@@ -17,10 +17,7 @@
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
-use super::{
-    MAX_TOPIC_NAME, check_name,
-    rate::{Flow, Rate},
-};
+use super::{MAX_TOPIC_NAME, check_name, rate::Flow};
 use crate::content::varint::{Field, Fields, VarintError, read_varint, write_bytes, write_varint};
 
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/tabpeer/peer-exchange/1.0.0");
@@ -36,14 +33,14 @@ const MAX_ID: usize = 64;
 pub const MAX_MESSAGE: usize =
     MAX_TOPIC_NAME + MAX_NAMED * (MAX_ID + MAX_ADDRESSES * (MAX_ADDRESS + 3) + 8) + 8;
 /// Exchanges that one peer may begin with us.
-pub const ASK_FLOW: Flow = flow(1, 32);
+pub const ASK_FLOW: Flow = Flow::of_messages(1, 32);
 /// Peers whom one peer names that we dial for it,
-pub const TELLER_FLOW: Flow = flow(1, 16);
+pub const TELLER_FLOW: Flow = Flow::of_messages(1, 16);
 /// and whom all together name.
-pub const TELLERS_FLOW: Flow = flow(2, 64);
+pub const TELLERS_FLOW: Flow = Flow::of_messages(2, 64);
 /// Peers that we dial to begin an exchange, in so many seconds: each costs a circuit, which a relay
 /// grants but some of, and whoever is told passes it on.
-pub const DIAL_FLOW: Flow = flow(1, 8);
+pub const DIAL_FLOW: Flow = Flow::of_messages(1, 8);
 pub const DIAL_UNIT: u32 = 30;
 /// Peers of whom it is remembered how much they ask.
 pub const MAX_ASKERS: usize = 1024;
@@ -148,12 +145,6 @@ impl Named {
         }
         Ok(Self { peer: peer.ok_or(ExchangeError::Field("peer"))?, addresses })
     }
-}
-
-/// Of so many; their bytes are not counted.
-const fn flow(per_second: u32, burst: u32) -> Flow {
-    let messages = Rate { per_second, burst };
-    Flow { messages, bytes: Rate { per_second: 1, burst: 1 } }
 }
 
 /// The length of the message that begins with `bytes`; `None`: more bytes are needed to know.

@@ -5,7 +5,7 @@ use libp2p::PeerId;
 
 use super::{
     AUTHOR_FLOW, MAX_AUTHORS, MAX_EXCESS, MAX_NEIGHBOURS, NEIGHBOUR_FLOW, PUNISHMENT,
-    rate::{Flow, Meter},
+    rate::{Flow, Meter, Meters, make_room},
 };
 use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
@@ -21,9 +21,9 @@ pub enum Verdict {
     Punish,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Judge {
-    authors: BoxMap<PeerId, Meter>,
+    authors: Meters,
     neighbours: BoxMap<PeerId, Neighbour>,
     punished: BoxMap<PeerId, Duration>,
 }
@@ -33,6 +33,16 @@ struct Neighbour {
     meter: Meter,
     /// Messages beyond its rate in a row.
     excess: u32,
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        Self {
+            authors: Meters::new(AUTHOR_FLOW, MAX_AUTHORS),
+            neighbours: BoxMap::new(),
+            punished: BoxMap::new(),
+        }
+    }
 }
 
 impl Judge {
@@ -48,9 +58,7 @@ impl Judge {
         if !relay && let Some(verdict) = self.judge_neighbour(neighbour, bytes, now) {
             return verdict;
         }
-        make_room(&mut self.authors, MAX_AUTHORS, |meter| meter.is_full(AUTHOR_FLOW, now));
-        let meter = self.authors.entry(author).or_insert_with(|| Meter::new(AUTHOR_FLOW, now));
-        match meter.take(AUTHOR_FLOW, bytes, now) {
+        match self.authors.take(author, bytes, now) {
             true => Verdict::Take,
             false => Verdict::Drop,
         }
@@ -93,20 +101,6 @@ impl Judge {
     }
 }
 
-/// Forgets those who are as if they were new; if nobody is, everybody.
-pub fn make_room<V>(
-    known: &mut BoxMap<PeerId, V>,
-    most: usize,
-    mut idle: impl FnMut(&mut V) -> bool,
-) {
-    if known.len() >= most {
-        known.retain(|_, value| !idle(value));
-        if known.len() >= most {
-            known.clear();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,7 +133,7 @@ mod tests {
         let dropped = verdicts.by_ref().take_while(|v| *v == Verdict::Drop).count();
         assert_eq!(dropped, MAX_EXCESS as usize - 2);
         drop(verdicts);
-        assert!(judge.authors.len() <= MAX_AUTHORS);
+        assert!(judge.authors.remembered() <= MAX_AUTHORS);
         assert_eq!(judge.next_wake(), Some(NOW + PUNISHMENT));
         assert_eq!(judge.pardoned(NOW + PUNISHMENT / 2), []);
         assert_eq!(judge.pardoned(NOW + PUNISHMENT), [neighbour]);

@@ -1,5 +1,8 @@
 //! How much may come from whom: token buckets of messages and of bytes. Pure: the time is given.
 
+use libp2p::PeerId;
+
+use crate::boxmap::BoxMap;
 use crate::platform::time::Duration;
 
 /// So much a second, and so much at once after a silence.
@@ -17,6 +20,12 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Of messages whose bytes are not counted.
+    pub const fn of_messages(per_second: u32, burst: u32) -> Self {
+        let messages = Rate { per_second, burst };
+        Self { messages, bytes: Rate { per_second: 1, burst: 1 } }
+    }
+
     /// `times` as much of both.
     pub const fn times(self, times: u32) -> Self {
         Self { messages: self.messages.times(times), bytes: self.bytes.times(times) }
@@ -79,6 +88,47 @@ impl Meter {
         };
         self.messages = add(self.messages, flow.messages);
         self.bytes = add(self.bytes, flow.bytes);
+    }
+}
+
+/// A [`Meter`] for each peer that something comes from, as long as it is worth remembering.
+#[derive(Debug)]
+pub struct Meters {
+    flow: Flow,
+    most: usize,
+    meters: BoxMap<PeerId, Meter>,
+}
+
+impl Meters {
+    /// Of at most so many peers.
+    pub fn new(flow: Flow, most: usize) -> Self {
+        Self { flow, most, meters: BoxMap::new() }
+    }
+
+    /// Takes one message of so many bytes of `peer` if there is room for it.
+    pub fn take(&mut self, peer: PeerId, bytes: usize, now: Duration) -> bool {
+        let flow = self.flow;
+        make_room(&mut self.meters, self.most, |meter| meter.is_full(flow, now));
+        self.meters.entry(peer).or_insert_with(|| Meter::new(flow, now)).take(flow, bytes, now)
+    }
+
+    #[cfg(test)]
+    pub fn remembered(&self) -> usize {
+        self.meters.len()
+    }
+}
+
+/// Forgets those who are as if they were new; if nobody is, everybody.
+pub(super) fn make_room<V>(
+    known: &mut BoxMap<PeerId, V>,
+    most: usize,
+    mut idle: impl FnMut(&mut V) -> bool,
+) {
+    if known.len() >= most {
+        known.retain(|_, value| !idle(value));
+        if known.len() >= most {
+            known.clear();
+        }
     }
 }
 

@@ -6,9 +6,10 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{
     ATTEMPT_TIMEOUT, HEAD_START, MAX_ADDRESSES, MAX_BACKOFF, MIN_BACKOFF, RelayAction, RelayEvent,
-    RelayIndex, RelayTarget, STABLE_AFTER, SplitMix,
+    RelayIndex, RelayTarget, STABLE_AFTER,
 };
 use crate::platform::time::Duration;
+use crate::random::Random;
 
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -67,7 +68,7 @@ impl Relay {
         &mut self,
         index: RelayIndex,
         now: Duration,
-        random: &mut SplitMix,
+        random: &mut Random,
         actions: &mut Vec<RelayAction>,
     ) {
         match &mut self.phase {
@@ -94,7 +95,7 @@ impl Relay {
         index: RelayIndex,
         event: RelayEvent,
         now: Duration,
-        random: &mut SplitMix,
+        random: &mut Random,
         actions: &mut Vec<RelayAction>,
     ) {
         match event {
@@ -155,7 +156,7 @@ impl Relay {
         &mut self,
         event: RelayEvent,
         now: Duration,
-        random: &mut SplitMix,
+        random: &mut Random,
         actions: &mut Vec<RelayAction>,
     ) {
         let RelayEvent::Connected { peer, connection, shared, .. } = event else { return };
@@ -170,7 +171,7 @@ impl Relay {
         &mut self,
         index: RelayIndex,
         now: Duration,
-        random: &mut SplitMix,
+        random: &mut Random,
         actions: &mut Vec<RelayAction>,
     ) {
         self.attempt = self.attempt.wrapping_add(1);
@@ -193,7 +194,7 @@ impl Relay {
         index: RelayIndex,
         result: Result<(PeerId, Vec<Multiaddr>), String>,
         now: Duration,
-        random: &mut SplitMix,
+        random: &mut Random,
         actions: &mut Vec<RelayAction>,
     ) {
         match result {
@@ -213,7 +214,7 @@ impl Relay {
         index: RelayIndex,
         addresses: Vec<Multiaddr>,
         now: Duration,
-        random: &mut SplitMix,
+        random: &mut Random,
         actions: &mut Vec<RelayAction>,
     ) {
         if addresses.is_empty() {
@@ -238,7 +239,7 @@ impl Relay {
         actions.push(RelayAction::Dial { relay: index, attempt, peer, address });
     }
 
-    fn fail(&mut self, reason: String, now: Duration, random: &mut SplitMix) {
+    fn fail(&mut self, reason: String, now: Duration, random: &mut Random) {
         let doublings = self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
         let pause = MIN_BACKOFF.saturating_mul(1 << doublings).min(MAX_BACKOFF);

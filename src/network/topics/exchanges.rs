@@ -12,8 +12,7 @@ use crate::boxmap::BoxMap;
 use crate::messaging::topics::{
     exchange::{ASK_FLOW, DIAL_FLOW, DIAL_UNIT, MAX_ASKERS, Message, PROTOCOL, frame},
     introductions::{Allowance, Introduction, MAX_EXCHANGES, Reach},
-    judge::make_room,
-    rate::Meter,
+    rate::{Meter, Meters},
 };
 use crate::network::{IncomingStreams, event_loop::EventLoop, streams::Stream, wanted::Waiter};
 use crate::platform::{
@@ -43,7 +42,7 @@ pub struct Exchanges {
     serving: BoxMap<PeerId, Weak<()>>,
     /// Dials for exchanges, counted in [`DIAL_UNIT`]s.
     dials: Meter,
-    askers: BoxMap<PeerId, Meter>,
+    askers: Meters,
     begun: usize,
     sender: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
@@ -52,7 +51,7 @@ pub struct Exchanges {
 impl Exchanges {
     pub fn new(incoming: IncomingStreams) -> Self {
         let (sender, reports) = mpsc::channel(REPORT_QUEUE);
-        let (serving, askers) = (BoxMap::new(), BoxMap::new());
+        let (serving, askers) = (BoxMap::new(), Meters::new(ASK_FLOW, MAX_ASKERS));
         let dials = Meter::new(DIAL_FLOW, Duration::ZERO);
         Self { incoming, serving, dials, askers, begun: 0, sender, reports }
     }
@@ -83,9 +82,7 @@ impl Exchanges {
 
     /// To be held while `peer` is served, if it is: one exchange of each at a time.
     fn admit(&mut self, peer: PeerId, now: Duration) -> Option<Arc<()>> {
-        make_room(&mut self.askers, MAX_ASKERS, |meter| meter.is_full(ASK_FLOW, now));
-        let asker = self.askers.entry(peer).or_insert_with(|| Meter::new(ASK_FLOW, now));
-        let asks = asker.take(ASK_FLOW, 0, now);
+        let asks = self.askers.take(peer, 0, now);
         self.serving.retain(|_, serving| serving.strong_count() > 0);
         if !asks || self.serving.len() >= MAX_SERVED || self.serving.contains_key(&peer) {
             return None;

@@ -10,8 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 use crate::boxmap::BoxMap;
 use crate::messaging::topics::{
     exchange::{TELLER_FLOW, TELLERS_FLOW},
-    judge::make_room,
-    rate::Meter,
+    rate::{Meter, Meters},
 };
 use crate::platform::time::Duration;
 
@@ -44,7 +43,7 @@ pub struct Strangers {
     /// Who was dialled, and when.
     dialled: BoxMap<PeerId, Duration>,
     dialling: usize,
-    tellers: BoxMap<PeerId, Meter>,
+    tellers: Meters,
     all: Meter,
 }
 
@@ -54,7 +53,7 @@ impl Default for Strangers {
             waiting: VecDeque::new(),
             dialled: BoxMap::new(),
             dialling: 0,
-            tellers: BoxMap::new(),
+            tellers: Meters::new(TELLER_FLOW, MAX_TELLERS),
             all: Meter::new(TELLERS_FLOW, Duration::ZERO),
         }
     }
@@ -73,10 +72,7 @@ impl Strangers {
         if !self.is_news(stranger.peer, now) {
             return;
         }
-        make_room(&mut self.tellers, MAX_TELLERS, |meter| meter.is_full(TELLER_FLOW, now));
-        let new = || Meter::new(TELLER_FLOW, now);
-        let teller = self.tellers.entry(teller).or_insert_with(new);
-        if teller.take(TELLER_FLOW, 0, now) && self.all.take(TELLERS_FLOW, 0, now) {
+        if self.tellers.take(teller, 0, now) && self.all.take(TELLERS_FLOW, 0, now) {
             self.waiting.push_back((now + HOLD, stranger));
         }
     }
@@ -204,7 +200,7 @@ mod tests {
             let now = NOW + Duration::from_secs(second);
             (0..100).for_each(|_| strangers.told(stranger(), PeerId::random(), now));
             dialled += drain(&mut strangers, now);
-            assert!(strangers.tellers.len() <= MAX_TELLERS);
+            assert!(strangers.tellers.remembered() <= MAX_TELLERS);
         }
         let all = TELLERS_FLOW.messages;
         assert!(dialled <= (all.burst + 60 * all.per_second) as usize, "{dialled}");

@@ -1,5 +1,6 @@
 //! A browser's page or worker.
 
+mod dial_only;
 pub mod events;
 mod hash;
 mod http;
@@ -9,6 +10,7 @@ mod storage;
 mod tabs;
 mod transport;
 mod websocket;
+mod webtransport;
 
 use js_sys::Reflect;
 use wasm_bindgen::{JsCast, JsValue};

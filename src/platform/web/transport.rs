@@ -4,7 +4,7 @@ use js_sys::Reflect;
 use libp2p::{Transport, core::muxing::StreamMuxerBox, identity::Keypair, swarm};
 use wasm_bindgen::JsValue;
 
-use super::websocket::WebSocketTransport;
+use super::{dial_only::DialOnly, websocket::WebSockets, webtransport::WebTransports};
 use crate::platform::{
     Carrier, Dialer,
     one_way::OneWay,
@@ -28,12 +28,11 @@ pub fn swarm_config() -> swarm::Config {
 }
 
 pub fn base_transport(keypair: &Keypair) -> Result<PeerTransport, TransportSetupError> {
-    let config = libp2p_webtransport_websys::Config::new(keypair);
-    let webtransport = libp2p_webtransport_websys::Transport::new(config)
-        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(OneWay(connection))))
+    let webtransport = DialOnly(WebTransports::new(keypair)?)
+        .map(|(peer, session), _| (peer, StreamMuxerBox::new(OneWay(session))))
         .boxed();
     let webtransport = Only::new(&[Carrier::WebTransport], webtransport);
-    let websocket = secure(WebSocketTransport, keypair)?;
+    let websocket = secure(DialOnly(WebSockets), keypair)?;
     let websocket = Only::new(&[Carrier::WebSocket, Carrier::SecureWebSocket], websocket);
     Ok(webtransport.or_transport(websocket).map(|either, _| either.into_inner()).boxed())
 }

@@ -10,64 +10,30 @@
 
 mod connection;
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use futures::{FutureExt, future::LocalBoxFuture};
-use libp2p::{
-    Multiaddr,
-    core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent},
-    multiaddr::Protocol,
-};
-use send_wrapper::SendWrapper;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 
 pub use connection::Connection;
 
-/// Dials; a browser cannot listen.
-#[derive(Debug, Default)]
-pub struct WebSocketTransport;
+use super::dial_only::Dials;
+
+#[derive(Debug)]
+pub struct WebSockets;
 
 /// Why there is no connection (any more), with the URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct WebSocketError(String);
 
-impl Transport for WebSocketTransport {
-    type Output = Connection;
+impl Dials for WebSockets {
+    type Connection = Connection;
     type Error = WebSocketError;
-    type ListenerUpgrade = futures::future::Pending<Result<Connection, WebSocketError>>;
-    type Dial = SendWrapper<LocalBoxFuture<'static, Result<Connection, WebSocketError>>>;
-
-    fn listen_on(
-        &mut self,
-        _: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<WebSocketError>> {
-        Err(TransportError::MultiaddrNotSupported(address))
-    }
-
-    fn remove_listener(&mut self, _: ListenerId) -> bool {
-        false
-    }
 
     fn dial(
-        &mut self,
-        address: Multiaddr,
-        options: DialOpts,
-    ) -> Result<Self::Dial, TransportError<WebSocketError>> {
-        let Some(url) = url(&address).filter(|_| !options.role.is_listener()) else {
-            return Err(TransportError::MultiaddrNotSupported(address));
-        };
-        Ok(SendWrapper::new(Connection::open(url).boxed_local()))
-    }
-
-    fn poll(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<TransportEvent<Self::ListenerUpgrade, WebSocketError>> {
-        Poll::Pending
+        &self,
+        address: &Multiaddr,
+    ) -> Option<LocalBoxFuture<'static, Result<Connection, WebSocketError>>> {
+        Some(Connection::open(url(address)?).boxed_local())
     }
 }
 
