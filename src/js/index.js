@@ -179,6 +179,8 @@ export class P2PWebAppClient extends EventTarget {
     const { signal } = options ?? {};
     const watch = await this.#subscription(topic, options, 'watchContent');
     if (!watch || !signal) return;
+    // Between the subscription and this line.
+    if (signal.aborted) return watch.close();
     signal.addEventListener('abort', watch.close, { once: true });
     watch.onClose = () => signal.removeEventListener('abort', watch.close);
   }

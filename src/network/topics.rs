@@ -350,6 +350,7 @@ impl EventLoop {
                 self.topics.forming -= usize::from(room.forming.is_some());
             }
             self.topics.gate.shut(topic);
+            self.forget_held(topic);
             self.stop_advertising(topic);
             self.swarm.behaviour_mut().gossipsub.unsubscribe(&IdentTopic::new(topic.clone()));
         }

@@ -28,7 +28,7 @@ test('npm packs what is needed, and Vite bundles it', { timeout: 180_000 }, asyn
   const npm = (...args) => execFileSync('npm', args, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
   const [packed] = JSON.parse(npm('pack', PKG, '--json', '--pack-destination', folder));
   const names = packed.files.map((file) => file.path);
-  for (const name of ['index.js', 'fetch.js', 'index.d.ts', 'tabpeer.js', 'tabpeer_bg.wasm', 'README.md', 'LICENSE-MIT', 'LICENSE-APACHE']) {
+  for (const name of ['index.js', 'errors.js', 'fetch.js', 'file.js', 'index.d.ts', 'tabpeer.js', 'tabpeer_bg.wasm', 'README.md', 'LICENSE-MIT', 'LICENSE-APACHE']) {
     assert.ok(names.includes(name), `${name} is not in the package: ${names.join(' ')}`);
   }
 

@@ -139,21 +139,30 @@ impl EventLoop {
         if *open != stream {
             return;
         }
-        let weight = |frame: &Frame| 1 + frame.joined.len() + frame.left.len();
-        let too_much =
-            |frame: &Frame| held.iter().chain([frame]).map(weight).sum::<usize>() > MAX_HELD;
-        let Some(frame) = frame.filter(|frame| !too_much(frame)) else {
-            *state = State::Ended { retry: now + RETRY };
-            for room in self.topics.rooms.values_mut() {
-                room.presence.lost(Source::Relay(relay), now);
+        if let Some(frame) = frame {
+            let Some(room) = self.topics.rooms.get(&frame.topic) else { return };
+            if room.neighbours.contains(&relay) {
+                return self.named_by(relay, frame);
             }
-            return;
-        };
-        let Some(room) = self.topics.rooms.get(&frame.topic) else { return };
-        if room.neighbours.contains(&relay) {
-            return self.named_by(relay, frame);
+            held.push(frame);
+            let weight = |frame: &Frame| 1 + frame.joined.len() + frame.left.len();
+            if held.iter().map(weight).sum::<usize>() <= MAX_HELD {
+                return;
+            }
         }
-        held.push(frame);
+        *state = State::Ended { retry: now + RETRY };
+        for room in self.topics.rooms.values_mut() {
+            room.presence.lost(Source::Relay(relay), now);
+        }
+    }
+
+    /// The topic is left: what relays have said of it is not for those who subscribe to it again.
+    pub(super) fn forget_held(&mut self, topic: &str) {
+        for state in self.topics.rosters.relays.values_mut() {
+            if let State::Open { held, .. } = state {
+                held.retain(|frame| frame.topic != topic);
+            }
+        }
     }
 
     /// The relay is on the topic now.

@@ -124,9 +124,13 @@ impl Client {
         for hash in known.latest_first() {
             self.withdraw(&peer, &hash);
             let Some(want) = self.wants.get_mut(&hash) else { continue };
-            let sessions = want.waiters.iter().filter_map(|w| self.sessions.get(&w.session));
-            let mut roles = sessions.filter_map(|session| session.peers.get(&peer));
-            if !roles.any(|role| role.holder || role.provider.is_some()) {
+            let mut sessions = want.waiters.iter().filter_map(|w| self.sessions.get(&w.session));
+            let is_asked = sessions.any(|session| {
+                let role = session.peers.get(&peer);
+                role.is_some_and(|role| role.holder || role.provider.is_some())
+                    && session.admits(&peer, self.config.max_declined)
+            });
+            if !is_asked {
                 want.declined.push((peer, Some(Duration::MAX)));
             }
             self.queue(hash, true);

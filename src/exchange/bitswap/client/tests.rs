@@ -365,6 +365,23 @@ fn a_holder_left_alone_is_still_asked_whether_it_has_what_nobody_else_has() {
 }
 
 #[test]
+fn a_holder_left_alone_that_does_not_answer_is_not_asked_for_ever() {
+    let mut client = client(1);
+    let id = session(&mut client, &[A]);
+    client.want(id, &cids(0..1), at(0)).unwrap();
+    deliver(&mut client, A, 0, at(1));
+    for n in 1..=16 {
+        client.want(id, &cids(n..n + 1), at(2)).unwrap();
+        say(&mut client, A, n, Presence::DontHave, at(2));
+    }
+    client.want(id, &cids(17..18), at(3)).unwrap();
+    assert_eq!(drain(&mut client).announced, [(A, 17)]);
+    client.tick(at(15_003));
+    let done = drain(&mut client);
+    assert_eq!((done.announced, done.exhausted), (vec![], vec![(0, 17)]));
+}
+
+#[test]
 fn cancelling_and_closing_leave_nothing() {
     let mut client = client(2);
     let id = session(&mut client, &[A]);

@@ -31,8 +31,7 @@ use crate::{
 
 /// Bytes read at a time, and a read buffer with less than the second left is replaced.
 const READ_SIZES: (usize, usize) = (64 << 10, 8 << 10);
-/// The same of a large message: WebTransport in the browser copies what does not fit once more for
-/// each read.
+/// The same of a large message.
 const LARGE_READ_SIZES: (usize, usize) = (256 << 10, 64 << 10);
 /// A message of which more has come needs a permit for the rest, until it is done with.
 const LIGHT_MESSAGE: usize = 128 << 10;

@@ -65,10 +65,14 @@ struct Inner {
     reading: Awaited,
     /// What was read and where the rest of it begins.
     read: Option<(Uint8Array, u32)>,
+    /// Nothing more is to be read: the end has come, or reading has failed.
     ended: bool,
+    failed: bool,
     writer: WritableStreamDefaultWriter,
     /// Written and not yet handed to the browser.
     gathered: Vec<u8>,
+    /// Handed to the browser, and it has not said yet that it took it.
+    handed: bool,
     waiting: Awaited,
     closing: Awaited,
     closed: bool,
@@ -91,8 +95,10 @@ impl Stream {
             reading: None,
             read: None,
             ended: false,
+            failed: false,
             writer,
             gathered: Vec::new(),
+            handed: false,
             waiting: None,
             closing: None,
             closed: false,
@@ -118,14 +124,17 @@ impl Inner {
             }
             let (reader, buffer) = (&self.reader, &self.buffer);
             let start = || reader.read(&Uint8Array::new(buffer));
-            let read = ready!(poll_promise(&mut self.reading, start, cx)).map_err(broken)?;
+            let read = ready!(poll_promise(&mut self.reading, start, cx));
+            // The buffer is gone with it.
+            (self.failed, self.ended) = (read.is_err(), read.is_err());
+            let read = read.map_err(broken)?;
             let read = read.unchecked_ref::<ReadResult>();
             self.ended = read.done();
             if !self.ended {
                 self.read = Some((read.value().unchecked_into(), 0));
             }
         }
-        Poll::Ready(Ok(0))
+        Poll::Ready(if self.failed { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(0) })
     }
 
     /// All was read from what came: its buffer is read into next.
@@ -147,10 +156,26 @@ impl Inner {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_room(cx))?;
+        self.send();
+        Poll::Ready(Ok(()))
+    }
+
+    fn send(&mut self) {
         // Of its own: the browser keeps the array until it has sent it.
         let array = Uint8Array::new_from_slice(&self.gathered);
         detach(&self.writer.write_with_chunk(&array));
         self.gathered.clear();
+        self.handed = true;
+    }
+
+    /// Waits until the browser has taken what was written. That it has not, because the other side wants no
+    /// more, is worth knowing: it can be sent by another stream.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        if self.handed {
+            ready!(self.poll_room(cx))?;
+            self.handed = false;
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -183,6 +208,9 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.closed && self.closing.is_none() {
+            if !self.gathered.is_empty() {
+                self.send();
+            }
             // Not aborted: Chromium has lost whole sessions by that.
             detach(&self.writer.close());
         }
@@ -221,7 +249,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_send(cx)
+        self.0.poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
