@@ -19,6 +19,7 @@ use tabpeer::{
             message::{MAX_BATCH, MAX_BATCH_BYTES, Notice, PROTOCOL, encode_batch},
         },
         direct::Value,
+        topics::{TopicEvent, presence::Change},
     },
     network::{Network, RelaySpec},
     peer::Peer,
@@ -162,10 +163,12 @@ async fn who_is_told_twice_hears_it_once_and_who_is_on_the_topic_is_not_told() {
     let _watches =
         join_all([&b1, &b2].map(|peer| async { peer.watch_content(GALLERY).await })).await;
     let on_it = async {
-        // The two that watch, which know of each other, too: a is not on the topic.
+        // The two that watch know of each other and of the third: a is not on the topic.
         for watcher in [&b1, &b2] {
-            while watcher.list_peers(GALLERY).await.expect("lists").len() < 2 {
-                time::sleep(Duration::from_millis(20)).await;
+            let mut there = watcher.subscribe(GALLERY).await.expect("subscribes");
+            for _ in 0..2 {
+                let event = there.next().await;
+                assert!(matches!(event, Some(TopicEvent::Peer(Change { joined: true, .. }))));
             }
         }
     };
@@ -189,8 +192,7 @@ async fn who_is_told_twice_hears_it_once_and_who_is_on_the_topic_is_not_told() {
     let mut count = 0;
     while count < COUNT {
         let event = time::timeout(PATIENCE, heard.next()).await.expect("in time").expect("open");
-        count +=
-            usize::from(matches!(event, tabpeer::messaging::topics::TopicEvent::Message { .. }));
+        count += usize::from(matches!(event, TopicEvent::Message { .. }));
     }
     close([&a, &b1, &b2, &c, &on]).await;
     assert_eq!(at_on.next().await, None);

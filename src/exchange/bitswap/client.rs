@@ -59,7 +59,8 @@ pub struct ClientConfig {
     /// A peer that owes blocks and sends nothing for this long is passed over; one that owes answers
     /// only, later.
     pub patience: Duration,
-    /// Blocks in a row that a peer declines before a session leaves it alone.
+    /// Blocks in a row that a peer declines before a session leaves it alone. One that had blocks before is
+    /// still asked whether it has what nobody else does.
     pub max_declined: u32,
 }
 

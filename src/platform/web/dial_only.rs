@@ -11,6 +11,7 @@ use futures::future::LocalBoxFuture;
 use libp2p::{
     Multiaddr,
     core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent},
+    multiaddr::Protocol,
 };
 use send_wrapper::SendWrapper;
 
@@ -24,6 +25,16 @@ pub trait Dials {
         &self,
         address: &Multiaddr,
     ) -> Option<LocalBoxFuture<'static, Result<Self::Connection, Self::Error>>>;
+}
+
+/// The host of an address that begins with `/{ip4,ip6,dns,dns4,dns6}/..`, as a URL has it.
+pub fn host(protocol: &Protocol<'_>) -> Option<String> {
+    match protocol {
+        Protocol::Ip4(ip) => Some(ip.to_string()),
+        Protocol::Ip6(ip) => Some(format!("[{ip}]")),
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => Some(name.to_string()),
+        _ => None,
+    }
 }
 
 /// [`Dials`] as a transport.

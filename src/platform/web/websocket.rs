@@ -15,7 +15,7 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 
 pub use connection::Connection;
 
-use super::dial_only::Dials;
+use super::dial_only::{Dials, host};
 
 #[derive(Debug)]
 pub struct WebSockets;
@@ -41,12 +41,7 @@ impl Dials for WebSockets {
 /// anything else, above all for an address that goes on after that.
 fn url(address: &Multiaddr) -> Option<String> {
     let mut protocols = address.iter();
-    let host = match protocols.next()? {
-        Protocol::Ip4(ip) => ip.to_string(),
-        Protocol::Ip6(ip) => format!("[{ip}]"),
-        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => name.into_owned(),
-        _ => return None,
-    };
+    let host = host(&protocols.next()?)?;
     let Protocol::Tcp(port) = protocols.next()? else { return None };
     let (scheme, path) = match protocols.next()? {
         Protocol::Ws(path) => ("ws", path),

@@ -20,7 +20,10 @@ use wasm_bindgen::{JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 
 use self::session::Session;
-use super::{describe, dial_only::Dials};
+use super::{
+    describe,
+    dial_only::{Dials, host},
+};
 use crate::platform::transport::{self, TransportSetupError};
 
 /// The code of SHA-256 in a multihash, the only hash of a certificate that browsers take.
@@ -69,12 +72,7 @@ impl Endpoint {
     /// Of `/{ip4,ip6,dns,dns4,dns6}/../udp/N/quic-v1/webtransport[/certhash/..]*[/p2p/..]`.
     fn of(address: &Multiaddr) -> Option<Self> {
         let mut protocols = address.iter();
-        let host = match protocols.next()? {
-            Protocol::Ip4(ip) => ip.to_string(),
-            Protocol::Ip6(ip) => format!("[{ip}]"),
-            Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => name.into_owned(),
-            _ => return None,
-        };
+        let host = host(&protocols.next()?)?;
         let Protocol::Udp(port) = protocols.next()? else { return None };
         let quic = matches!(protocols.next()?, Protocol::QuicV1 | Protocol::Quic);
         if !quic || !matches!(protocols.next()?, Protocol::WebTransport) {

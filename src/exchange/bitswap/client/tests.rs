@@ -343,18 +343,26 @@ fn a_peer_that_declines_sixteen_in_a_row_is_left_alone() {
     assert_eq!(drain(&mut client).announced, [(A, 17)]);
 }
 
-#[test]
-fn a_holder_left_alone_is_still_asked_whether_it_has_what_nobody_else_has() {
-    let mut client = client(2);
+/// A has delivered one block and then declined sixteen, which are `elsewhere` or nowhere.
+fn left_alone(peers: usize, elsewhere: Option<usize>) -> (Client, SessionId) {
+    let mut client = client(peers);
     let id = session(&mut client, &[A]);
     client.want(id, &cids(0..1), at(0)).unwrap();
     deliver(&mut client, A, 0, at(1));
     for n in 1..=16 {
         client.want(id, &cids(n..n + 1), at(2)).unwrap();
         say(&mut client, A, n, Presence::DontHave, at(2));
-        say(&mut client, B, n, Presence::Have, at(2));
-        deliver(&mut client, B, n, at(2));
+        if let Some(holder) = elsewhere {
+            say(&mut client, holder, n, Presence::Have, at(2));
+            deliver(&mut client, holder, n, at(2));
+        }
     }
+    (client, id)
+}
+
+#[test]
+fn a_holder_left_alone_is_still_asked_whether_it_has_what_nobody_else_has() {
+    let (mut client, id) = left_alone(2, Some(B));
     client.want(id, &cids(17..18), at(3)).unwrap();
     let done = drain(&mut client);
     assert_eq!((done.asked, done.announced), (vec![(B, 17)], vec![]));
@@ -366,14 +374,7 @@ fn a_holder_left_alone_is_still_asked_whether_it_has_what_nobody_else_has() {
 
 #[test]
 fn a_holder_left_alone_that_does_not_answer_is_not_asked_for_ever() {
-    let mut client = client(1);
-    let id = session(&mut client, &[A]);
-    client.want(id, &cids(0..1), at(0)).unwrap();
-    deliver(&mut client, A, 0, at(1));
-    for n in 1..=16 {
-        client.want(id, &cids(n..n + 1), at(2)).unwrap();
-        say(&mut client, A, n, Presence::DontHave, at(2));
-    }
+    let (mut client, id) = left_alone(1, None);
     client.want(id, &cids(17..18), at(3)).unwrap();
     assert_eq!(drain(&mut client).announced, [(A, 17)]);
     client.tick(at(15_003));
