@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     exchange::{fetch::MAX_TRUST, webapp::WireError},
     peer::{Content, ListOptions, OpenOptions, Peer, ProgressSink, StoreOptions},
-    platform::web::{events::Listeners, idb::IdbDatabases},
+    platform::web::{self, events::Listeners, idb::IdbDatabases},
 };
 
 /// Opens the peer of this origin; see `connect` in `index.d.ts`.
@@ -38,6 +38,12 @@ pub fn open(options: JsValue) -> Promise {
             Peer::open(config, Arc::new(IdbDatabases)).await.map_err(|error| failure(&error))?;
         Ok(Client::new(peer).into())
     })
+}
+
+/// `start` makes the Worker of `segments.js`; called by `index.js` before any client is opened.
+#[wasm_bindgen(js_name = setSegmentsWorker)]
+pub fn set_segments_worker(start: Function) {
+    web::set_segments_worker(Some(start));
 }
 
 /// A new identity; see `generatePeerKey` in `index.d.ts`.

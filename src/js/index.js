@@ -3,7 +3,7 @@
 import { PeerError, now, settle } from './errors.js';
 import { respond } from './fetch.js';
 import { FileContent, FileStream } from './file.js';
-import init, { generatePeerKey as generate, open } from './tabpeer.js';
+import init, { generatePeerKey as generate, open, setSegmentsWorker } from './tabpeer.js';
 
 export { PeerError } from './errors.js';
 export { FileContent, FileStream } from './file.js';
@@ -12,12 +12,15 @@ let loading;
 
 /** Loads the wasm module at the first call; a failed download is tried again at the next one. */
 function load() {
-  loading ??= init().catch((error) => {
-    loading = undefined;
-    throw new PeerError('LOAD_FAILED', `the wasm module of tabpeer could not be loaded: ${error?.message ?? error}`, {
-      cause: error,
-    });
-  });
+  loading ??= init().then(
+    () => setSegmentsWorker(() => new Worker(new URL('./segments.js', import.meta.url), { type: 'module' })),
+    (error) => {
+      loading = undefined;
+      throw new PeerError('LOAD_FAILED', `the wasm module of tabpeer could not be loaded: ${error?.message ?? error}`, {
+        cause: error,
+      });
+    },
+  );
   return loading;
 }
 

@@ -214,7 +214,7 @@ export class PeerPage {
     if (this.problems.length > 0) throw new Error(`the page reported: ${this.problems.join('; ')}`);
   }
 
-  /** Bytes in all records of this origin's databases, whatever their layout. */
+  /** Bytes in all records of this origin's databases, whatever their layout, and in its files. */
   storedBytes() {
     return this.attempt(async () => {
       let total = 0;
@@ -231,7 +231,16 @@ export class PeerPage {
         }
         database.close();
       }
-      return total;
+      return total + (await bytesIn(await navigator.storage.getDirectory()));
+
+      async function bytesIn(folder) {
+        let bytes = 0;
+        for await (const entry of folder.values()) {
+          // One that goes away meanwhile is gone.
+          bytes += entry.kind === 'directory' ? await bytesIn(entry) : ((await entry.getFile().catch(() => undefined))?.size ?? 0);
+        }
+        return bytes;
+      }
     });
   }
 

@@ -28,7 +28,7 @@ test('npm packs what is needed, and Vite bundles it', { timeout: 180_000 }, asyn
   const npm = (...args) => execFileSync('npm', args, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
   const [packed] = JSON.parse(npm('pack', PKG, '--json', '--pack-destination', folder));
   const names = packed.files.map((file) => file.path);
-  for (const name of ['index.js', 'errors.js', 'fetch.js', 'file.js', 'index.d.ts', 'tabpeer.js', 'tabpeer_bg.wasm', 'README.md', 'LICENSE-MIT', 'LICENSE-APACHE']) {
+  for (const name of ['index.js', 'errors.js', 'fetch.js', 'file.js', 'segments.js', 'index.d.ts', 'tabpeer.js', 'tabpeer_bg.wasm', 'README.md', 'LICENSE-MIT', 'LICENSE-APACHE']) {
     assert.ok(names.includes(name), `${name} is not in the package: ${names.join(' ')}`);
   }
 
@@ -40,6 +40,7 @@ test('npm packs what is needed, and Vite bundles it', { timeout: 180_000 }, asyn
   await build({ root: folder, configFile: false, logLevel: 'error', build: { target: 'es2022' } });
   const assets = await readdir(path.join(folder, 'dist/assets'));
   assert.ok(assets.some((name) => name.endsWith('.wasm')), `no wasm among ${assets.join(' ')}`);
+  assert.ok(assets.some((name) => name.startsWith('segments')), `no worker among ${assets.join(' ')}`);
 
   const server = await serveFolder(path.join(folder, 'dist'));
   const browser = await launch();

@@ -119,29 +119,51 @@ pub async fn keys_come_in_order_and_in_pages(place: &impl Place) {
 
 pub async fn calls_take_effect_in_their_order(place: &impl Place) {
     let database = place.open().await;
-    // None of these is polled before all are made.
-    let large = |byte| Bytes::from(vec![byte; 50_000]);
-    let first = database.write(vec![put_new("k", large(1))]);
-    let second = database.write(vec![put_new("k", large(2))]);
-    let read = database.get_many(TABLE, vec!["k".into()]);
-    let delete = database.write(vec![Op::Delete { table: TABLE, key: "k".into() }]);
-    let third = database.write(vec![put_new("k", large(3))]);
-    let unpolled = database.write(vec![put("unpolled", "1")]);
-    drop(unpolled);
-    assert_eq!(third.await, Ok(vec![true]));
-    assert_eq!(read.await, Ok(vec![Some(large(1))]));
-    assert_eq!((first.await, second.await), (Ok(vec![true]), Ok(vec![false])));
-    assert_eq!(delete.await, Ok(vec![]));
-    let last = database.get_many(TABLE, vec!["k".into(), "unpolled".into()]).await;
-    assert_eq!(last, Ok(vec![Some(large(3)), Some("1".into())]));
+    // Large blocks may go another way to the disk than what is small or elsewhere.
+    for (table, len) in [(TABLE, 50_000), (Table::Blocks, 50_000), (Table::Blocks, 300_000)] {
+        let value = |byte| Bytes::from(vec![byte; len]);
+        let key = |key: &'static str| Bytes::from_static(key.as_bytes());
+        let put = |name, value| Op::Put { table, key: key(name), value };
+        let put_new = |byte| Op::PutNew { table, key: key("k"), value: value(byte) };
+        let delete = || Op::Delete { table, key: key("k") };
+        let get = |name| database.get_many(table, vec![key(name)]);
+        // None of these is polled before all are made.
+        let first = database.write(vec![put_new(1)]);
+        let second = database.write(vec![put_new(2)]);
+        let read = get("k");
+        let other = database.write(vec![put("small", "1".into())]);
+        let (small, keys) = (get("small"), database.keys(table, None, 9));
+        let deleted = database.write(vec![delete()]);
+        let has = database.has_many(table, vec![key("k"), key("small")]);
+        let conflict = Op::Expect { table, key: key("k"), value: Some("other".into()) };
+        let refused = database.write(vec![conflict, put("refused", value(9))]);
+        let third = database.write(vec![put_new(3)]);
+        let unpolled = database.write(vec![put("unpolled", value(4))]);
+        drop(unpolled);
+        let last = database.get_many(table, ["k", "unpolled", "refused"].map(key).to_vec());
+        assert!(last.await == Ok(vec![Some(value(3)), Some(value(4)), None]), "{table:?} {len}");
+        assert_eq!(third.await, Ok(vec![true]));
+        assert_eq!(refused.await, Err(DatabaseError::Conflict));
+        assert_eq!(has.await, Ok(vec![false, true]));
+        assert_eq!(keys.await, Ok(vec![key("k"), key("small")]));
+        assert_eq!(small.await, Ok(vec![Some("1".into())]));
+        assert!(read.await == Ok(vec![Some(value(1))]), "{table:?} {len}");
+        assert_eq!((first.await, second.await), (Ok(vec![true]), Ok(vec![false])));
+        assert_eq!((other.await, deleted.await), (Ok(vec![]), Ok(vec![])));
+        let clean = ["k", "small", "unpolled"].map(|name| Op::Delete { table, key: key(name) });
+        database.write(clean.to_vec()).await.expect("deleted");
+    }
     database.close().await;
 }
 
 pub async fn a_closed_database_says_so(place: &impl Place) {
     let database = place.open().await;
-    let write = database.write(vec![put("k", "v")]);
+    let large = Op::Put { table: Table::Blocks, key: "l".into(), value: vec![7; 100_000].into() };
+    let writes = [vec![large], vec![put("k", "v")]].map(|batch| database.write(batch));
     database.close().await;
-    assert_eq!(write.await, Ok(vec![]), "what was started before is finished");
+    for write in writes {
+        assert_eq!(write.await, Ok(vec![]), "what was started before is finished");
+    }
     let late = database.write(vec![put("late", "v")]).await;
     assert!(matches!(late, Err(DatabaseError::Closed(_))), "{late:?}");
     let late = database.get_many(TABLE, vec!["k".into()]).await;
@@ -149,5 +171,7 @@ pub async fn a_closed_database_says_so(place: &impl Place) {
     let again = place.open().await;
     let values = again.get_many(TABLE, vec!["k".into(), "late".into()]).await;
     assert_eq!(values, Ok(vec![Some("v".into()), None]));
+    let large = again.get_many(Table::Blocks, vec!["l".into()]).await;
+    assert!(large == Ok(vec![Some(vec![7; 100_000].into())]));
     again.close().await;
 }

@@ -11,7 +11,7 @@ use crate::workspace::{self, Metadata, cargo, root};
 use crate::{Result, order, process, setup};
 
 /// What the wasm and the scripts may weigh together after gzip, in bytes.
-const BUDGET: u64 = 970_000;
+const BUDGET: u64 = 985_000;
 
 /// The standard library compiled for size, without the texts of panics: in wasm a panic is the end of
 /// the module, and the trap's stack says where. Together they save a tenth after compression. These
@@ -43,8 +43,10 @@ const WASM_FEATURES: [&str; 7] = [
 ];
 
 /// Copied next to the generated files.
-const SKIN: [&str; 5] = ["index.js", "errors.js", "fetch.js", "file.js", "index.d.ts"];
+const SKIN: [&str; 6] =
+    ["index.js", "errors.js", "fetch.js", "file.js", "segments.js", "index.d.ts"];
 const PAPERS: [&str; 3] = ["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
+const GENERATED: [&str; 2] = ["tabpeer.js", "tabpeer_bg.wasm"];
 
 /// How the wasm is compiled.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -178,7 +180,7 @@ const MANIFEST: &str = r#"{
     "./tabpeer_bg.wasm": "./tabpeer_bg.wasm",
     "./package.json": "./package.json"
   },
-  "files": ["index.js", "errors.js", "fetch.js", "file.js", "index.d.ts", "tabpeer.js", "tabpeer_bg.wasm", "LICENSE-MIT", "LICENSE-APACHE"],
+  "files": @files@,
   "sideEffects": false
 }
 "#;
@@ -187,6 +189,10 @@ fn manifest(metadata: &Metadata) -> String {
     let repository = format!("git+{}.git", metadata.repository);
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     MANIFEST
+        .replace(
+            "@files@",
+            &serde_json::json!([&SKIN[..], &GENERATED, &PAPERS].concat()).to_string(),
+        )
         .replace("@version@", &quoted(&metadata.version))
         .replace("@description@", &quoted(&metadata.description))
         .replace("@license@", &quoted(&metadata.license))

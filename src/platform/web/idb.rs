@@ -1,32 +1,44 @@
 //! IndexedDB as a [`Database`]: four object stores with binary keys, every write one transaction, the
-//! reads of one turn of the event loop another. Calls take effect in the order in which they were
-//! made, whether or not their futures are polled.
+//! reads of one turn of the event loop another. The bytes of large blocks lie in
+//! [`segments`](super::segments) where the browser has them. Calls take effect in the order in which
+//! they were made, whether or not their futures are polled.
 
 mod error;
 mod open;
+mod order;
+mod read;
+mod tidy;
 mod transaction;
 mod value;
 mod write;
 
 use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
+    cell::RefCell,
+    rc::{Rc, Weak},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use futures::channel::oneshot;
+use futures::{
+    FutureExt as _,
+    channel::oneshot,
+    future::{LocalBoxFuture, Shared},
+};
 use js_sys::{Array, Uint8Array};
 use wasm_bindgen::{JsCast, prelude::*};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{Event, IdbKeyRange, IdbRequest};
 
 use self::{
+    order::Order,
+    tidy::Ledger,
     transaction::{Mode, Transaction, result},
-    value::{Value, bytes},
-    write::Write,
+    value::bytes,
 };
-use super::storage;
+use super::{
+    segments::{self, Segments},
+    storage,
+};
 use crate::platform::{
     BoxFuture,
     database::{Batch, Database, DatabaseError, DatabaseResult, Databases, Table, Usage},
@@ -34,9 +46,14 @@ use crate::platform::{
 
 pub use open::VERSION;
 
+/// The index of the blocks whose bytes are in segments, by segment.
+const INDEX: &str = value::SEGMENT;
+
 /// A connection to one database of this origin.
 pub struct IdbDatabase {
     connection: Rc<Connection>,
+    /// Ends when it is known whether there are segments.
+    opening: Shared<LocalBoxFuture<'static, ()>>,
 }
 
 impl IdbDatabase {
@@ -45,14 +62,24 @@ impl IdbDatabase {
     pub async fn open(name: &str) -> DatabaseResult<Self> {
         let database = open::open(name.to_owned()).await?;
         storage::ask_for_persistence();
-        let connection = Connection::new(database);
-        spawn_local(connection.clone().try_blobs());
-        Ok(Self { connection })
+        let connection = Connection::new(database, segments::folder(name));
+        let opening = open_segments(Rc::downgrade(&connection)).boxed_local().shared();
+        spawn_local(opening.clone());
+        Ok(Self { connection, opening })
+    }
+
+    /// Whether large blocks go to segments; waits until that is known. (Nobody has to: until then they
+    /// go into the database.)
+    pub async fn has_segments(&self) -> bool {
+        self.opening.clone().await;
+        self.connection.segments().is_some()
     }
 
     /// Deletes the database `name` with everything in it.
     pub async fn delete(name: &str) -> DatabaseResult<()> {
-        open::delete(name).await
+        open::delete(name).await?;
+        segments::remove_folder(&segments::folder(name)).await;
+        Ok(())
     }
 }
 
@@ -75,23 +102,13 @@ impl Database for IdbDatabase {
         table: Table,
         keys: Vec<Bytes>,
     ) -> BoxFuture<DatabaseResult<Vec<Option<Bytes>>>> {
-        let found = self.ask_each(table, keys, web_sys::IdbObjectStore::get, Value::found);
-        Box::pin(async move {
-            let mut values = Vec::new();
-            for value in found.await? {
-                values.push(match value {
-                    Some(value) => Some(value.bytes().await?),
-                    None => None,
-                });
-            }
-            Ok(values)
-        })
+        let waits = self.connection.order.writes_any(table, &keys);
+        self.connection.in_order(waits, move |connection| read::values(connection, table, keys))
     }
 
     fn has_many(&self, table: Table, keys: Vec<Bytes>) -> BoxFuture<DatabaseResult<Vec<bool>>> {
-        self.ask_each(table, keys, web_sys::IdbObjectStore::get_key, |request| {
-            Ok(result(request)?.is_some())
-        })
+        let waits = self.connection.order.writes_any(table, &keys);
+        self.connection.in_order(waits, move |connection| connection.has_each(table, keys))
     }
 
     fn keys(
@@ -100,23 +117,16 @@ impl Database for IdbDatabase {
         after: Option<Bytes>,
         limit: u32,
     ) -> BoxFuture<DatabaseResult<Vec<Bytes>>> {
-        let connection = self.connection.clone();
-        let started = self.connection.start([table], Mode::Read).and_then(|transaction| {
-            let store = transaction.table(table)?;
-            let range = match after {
-                Some(after) => IdbKeyRange::lower_bound_with_open(&js_bytes(&after), true)
-                    .map(JsValue::from)
-                    .map_err(|thrown| error::from_js(&thrown))?,
-                None => JsValue::UNDEFINED,
-            };
-            let request = store.get_all_keys_with_key_and_limit(&range, limit);
-            Ok((transaction, request.map_err(|thrown| error::from_js(&thrown))?))
-        });
-        Box::pin(async move {
-            let (mut transaction, request) = started?;
-            transaction.answered(&request).await.map_err(|error| connection.explain(error))?;
-            let keys = result(&request)?.unwrap_or_default();
-            Array::from(&keys).iter().map(|key| bytes(&key)).collect()
+        let waits = self.connection.order.writes_to(table);
+        self.connection.in_order(waits, move |connection| {
+            let connection = connection.clone();
+            let asked = connection.ask_keys(table, after, limit);
+            Box::pin(async move {
+                let (mut transaction, request) = asked?;
+                transaction.answered(&request).await.map_err(|error| connection.explain(error))?;
+                let keys = result(&request)?.unwrap_or_default();
+                Array::from(&keys).iter().map(|key| bytes(&key)).collect()
+            })
         })
     }
 
@@ -124,27 +134,12 @@ impl Database for IdbDatabase {
         if batch.is_empty() {
             return Box::pin(async { Ok(Vec::new()) });
         }
-        let connection = self.connection.clone();
-        let begun = Write::begin(&connection, batch, connection.meets_existing.get());
         let (reply, answer) = oneshot::channel();
-        // A task of its own: the microtask queue polls it, which `answered` needs, and a caller
-        // that goes away in the middle does not leave the batch half issued.
-        spawn_local(async move {
-            let done = match begun {
-                Ok(write) => write.finish().await,
-                Err(error) => Err(error),
-            };
-            let done = done.map(|written| {
-                if let Some(met) = written.met_existing {
-                    connection.meets_existing.set(met);
-                }
-                written.new
-            });
-            let _ = reply.send(done.map_err(|error| connection.explain(error)));
-        });
-        Box::pin(async move {
-            answer.await.unwrap_or_else(|_| Err(DatabaseError::Closed("the page ended".into())))
-        })
+        match self.connection.refusal() {
+            Some(closed) => drop(reply.send(Err(closed))),
+            None => write::start(&self.connection, batch, reply),
+        }
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(page_ended())) })
     }
 
     fn usage(&self) -> BoxFuture<DatabaseResult<Usage>> {
@@ -152,23 +147,121 @@ impl Database for IdbDatabase {
     }
 
     fn close(&self) -> BoxFuture<()> {
+        let (reply, last) = oneshot::channel();
         let connection = self.connection.clone();
         // Runs after every write that was started before it.
-        let last = connection.start(Table::ALL, Mode::Write);
-        connection.closed.borrow_mut().get_or_insert_with(|| "close() was called".into());
+        let start = move || drop(reply.send(connection.start(Table::ALL, Mode::Write)));
+        self.connection.order.start(&[], start);
+        self.connection.closed.borrow_mut().get_or_insert_with(|| "close() was called".into());
+        let connection = self.connection.clone();
         Box::pin(async move {
-            if let Ok(last) = last {
+            if let Ok(Ok(last)) = last.await {
                 let _ = last.complete().await;
             }
             connection.database.close();
+            let segments = connection.segments.take();
+            if let Some(segments) = segments {
+                segments.close().await;
+            }
         })
     }
 }
 
-impl IdbDatabase {
+type Listener = Closure<dyn FnMut(Event)>;
+
+/// The connection and what became of it.
+struct Connection {
+    database: web_sys::IdbDatabase,
+    /// Of the segments.
+    folder: String,
+    /// `None` until they are ready, for good where there are none, and when this is closed.
+    segments: RefCell<Option<Rc<Segments>>>,
+    ledger: Ledger,
+    order: Order,
+    /// Why nothing is asked any more.
+    closed: RefCell<Option<String>>,
+    /// What this turn of the event loop reads from: a transaction costs more than a request.
+    reading: RefCell<Vec<(Table, Transaction)>>,
+    /// Kept as long as the browser may call them.
+    listeners: RefCell<Vec<Listener>>,
+}
+
+impl Connection {
+    fn new(database: web_sys::IdbDatabase, folder: String) -> Rc<Self> {
+        let connection = Rc::new(Self {
+            database,
+            folder,
+            segments: RefCell::default(),
+            ledger: Ledger::default(),
+            order: Order::default(),
+            closed: RefCell::default(),
+            reading: RefCell::default(),
+            listeners: RefCell::default(),
+        });
+        let listen = |reason: &'static str| {
+            let connection = Rc::downgrade(&connection);
+            Listener::new(move |_| {
+                if let Some(connection) = connection.upgrade() {
+                    connection.closed.borrow_mut().get_or_insert_with(|| reason.into());
+                    connection.database.close();
+                    connection.segments.take();
+                }
+            })
+        };
+        // Whoever upgrades or deletes the database waits for this connection: do not hold it up.
+        let versionchange = listen("another tab upgrades or deletes it");
+        let close = listen("the browser closed it");
+        connection.database.set_onversionchange(Some(versionchange.as_ref().unchecked_ref()));
+        connection.database.set_onclose(Some(close.as_ref().unchecked_ref()));
+        *connection.listeners.borrow_mut() = vec![versionchange, close];
+        connection
+    }
+
+    fn segments(&self) -> Option<Rc<Segments>> {
+        self.segments.borrow().clone()
+    }
+
+    /// Why a call cannot be taken.
+    fn refusal(&self) -> Option<DatabaseError> {
+        self.closed.borrow().clone().map(DatabaseError::Closed)
+    }
+
+    /// Runs `start`, which starts its transaction before it returns: now, or after what waits.
+    fn in_order<T: 'static>(
+        self: &Rc<Self>,
+        waits: bool,
+        start: impl FnOnce(&Rc<Self>) -> BoxFuture<DatabaseResult<T>> + 'static,
+    ) -> BoxFuture<DatabaseResult<T>> {
+        if let Some(closed) = self.refusal() {
+            return Box::pin(async { Err(closed) });
+        }
+        if !waits {
+            return start(self);
+        }
+        let (reply, started) = oneshot::channel();
+        let connection = self.clone();
+        self.order.start(&[], move || drop(reply.send(start(&connection))));
+        Box::pin(async move {
+            match started.await {
+                Ok(started) => started.await,
+                Err(_) => Err(page_ended()),
+            }
+        })
+    }
+
+    fn has_each(
+        self: &Rc<Self>,
+        table: Table,
+        keys: Vec<Bytes>,
+    ) -> BoxFuture<DatabaseResult<Vec<bool>>> {
+        self.ask_each(table, keys, web_sys::IdbObjectStore::get_key, |request| {
+            Ok(result(request)?.is_some())
+        })
+    }
+
     /// One request a key in one transaction, all issued at once and awaited together.
     fn ask_each<T: 'static>(
-        &self,
+        self: &Rc<Self>,
         table: Table,
         keys: Vec<Bytes>,
         ask: fn(&web_sys::IdbObjectStore, &JsValue) -> Result<IdbRequest, JsValue>,
@@ -177,8 +270,8 @@ impl IdbDatabase {
         if keys.is_empty() {
             return Box::pin(async { Ok(Vec::new()) });
         }
-        let connection = self.connection.clone();
-        let started = self.connection.start_reading(table).and_then(|transaction| {
+        let connection = self.clone();
+        let started = self.start_reading(table).and_then(|transaction| {
             let store = transaction.table(table)?;
             let requests = keys
                 .iter()
@@ -195,63 +288,23 @@ impl IdbDatabase {
             requests.iter().map(read).collect()
         })
     }
-}
 
-type Listener = Closure<dyn FnMut(Event)>;
-
-/// The connection and what became of it.
-struct Connection {
-    database: web_sys::IdbDatabase,
-    /// Why there will be no more transactions.
-    closed: RefCell<Option<String>>,
-    /// The last batch of large values met keys that exist; the next one asks before it writes.
-    meets_existing: Cell<bool>,
-    /// The browser stores blobs.
-    blobs: Cell<bool>,
-    /// What this turn of the event loop reads from: a transaction costs more than a request.
-    reading: RefCell<Vec<(Table, Transaction)>>,
-    /// Kept as long as the browser may call them.
-    listeners: RefCell<Vec<Listener>>,
-}
-
-impl Connection {
-    fn new(database: web_sys::IdbDatabase) -> Rc<Self> {
-        let connection = Rc::new(Self {
-            database,
-            closed: RefCell::default(),
-            meets_existing: Cell::default(),
-            blobs: Cell::default(),
-            reading: RefCell::default(),
-            listeners: RefCell::default(),
-        });
-        let listen = |reason: &'static str| {
-            let connection = Rc::downgrade(&connection);
-            Listener::new(move |_| {
-                if let Some(connection) = connection.upgrade() {
-                    connection.closed.borrow_mut().get_or_insert_with(|| reason.into());
-                    connection.database.close();
-                }
-            })
+    fn ask_keys(
+        &self,
+        table: Table,
+        after: Option<Bytes>,
+        limit: u32,
+    ) -> DatabaseResult<(Transaction, IdbRequest)> {
+        let transaction = self.start([table], Mode::Read)?;
+        let store = transaction.table(table)?;
+        let range = match after {
+            Some(after) => IdbKeyRange::lower_bound_with_open(&js_bytes(&after), true)
+                .map(JsValue::from)
+                .map_err(|thrown| error::from_js(&thrown))?,
+            None => JsValue::UNDEFINED,
         };
-        // Whoever upgrades or deletes the database waits for this connection: do not hold it up.
-        let versionchange = listen("another tab upgrades or deletes it");
-        let close = listen("the browser closed it");
-        connection.database.set_onversionchange(Some(versionchange.as_ref().unchecked_ref()));
-        connection.database.set_onclose(Some(close.as_ref().unchecked_ref()));
-        *connection.listeners.borrow_mut() = vec![versionchange, close];
-        connection
-    }
-
-    /// Finds out whether the browser stores blobs (some do not in a private window), and leaves
-    /// nothing behind.
-    async fn try_blobs(self: Rc<Self>) {
-        let Some(blob) = value::probe() else { return };
-        let Ok(mut transaction) = self.start([Table::Refs], Mode::Write) else { return };
-        let put = transaction.table(Table::Refs).map(|t| t.put_with_key(&blob, &js_bytes(b"?")));
-        if let Ok(Ok(put)) = put {
-            self.blobs.set(transaction.answered(&put).await.is_ok());
-        }
-        transaction.aborted().await;
+        let request = store.get_all_keys_with_key_and_limit(&range, limit);
+        Ok((transaction, request.map_err(|thrown| error::from_js(&thrown))?))
     }
 
     fn start(
@@ -263,10 +316,7 @@ impl Connection {
             // What is read from now on is to be seen as it is after this.
             self.reading.borrow_mut().clear();
         }
-        match &*self.closed.borrow() {
-            Some(reason) => Err(DatabaseError::Closed(reason.clone())),
-            None => Transaction::start(&self.database, tables, mode),
-        }
+        Transaction::start(&self.database, tables, mode).map_err(|error| self.explain(error))
     }
 
     /// A transaction on `table`, shared with the other reads of this turn. It takes requests until the
@@ -288,7 +338,9 @@ impl Connection {
     /// A transaction that broke because the connection was closed says so.
     fn explain(&self, error: DatabaseError) -> DatabaseError {
         match (&*self.closed.borrow(), error) {
-            (Some(reason), DatabaseError::Failed(_)) => DatabaseError::Closed(reason.clone()),
+            (Some(reason), DatabaseError::Failed(_) | DatabaseError::Closed(_)) => {
+                DatabaseError::Closed(reason.clone())
+            }
             (_, error) => error,
         }
     }
@@ -299,6 +351,28 @@ impl Drop for Connection {
         self.database.set_onversionchange(None);
         self.database.set_onclose(None);
         self.database.close();
+    }
+}
+
+/// Until this is done, and where it fails, large values go into the database. It may wait as long as
+/// another tab has the segments.
+async fn open_segments(connection: Weak<Connection>) {
+    let Some(opening) = connection.upgrade() else { return };
+    let (above, folder) = (opening.highest_named().await, opening.folder.clone());
+    drop(opening);
+    let opened = match above {
+        Ok(above) => Segments::open(&folder, above).await,
+        Err(error) => Err(error),
+    };
+    let Some(connection) = connection.upgrade().filter(|it| it.refusal().is_none()) else { return };
+    match opened {
+        Ok((segments, there)) => {
+            *connection.segments.borrow_mut() = Some(Rc::new(segments));
+            if let Err(error) = connection.sweep(there).await {
+                tracing::warn!(%error, "empty segments were not looked for");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "no segments here"),
     }
 }
 
@@ -314,4 +388,8 @@ fn table_name(table: Table) -> &'static str {
 /// A key, as the browser takes it.
 fn js_bytes(bytes: &[u8]) -> JsValue {
     Uint8Array::new_from_slice(bytes).into()
+}
+
+fn page_ended() -> DatabaseError {
+    DatabaseError::Closed("the page ended".into())
 }

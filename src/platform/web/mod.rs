@@ -6,6 +6,7 @@ mod hash;
 mod http;
 pub mod idb;
 mod lock;
+mod segments;
 mod storage;
 mod tabs;
 mod transport;
@@ -21,6 +22,7 @@ use crate::platform::time::Duration;
 pub use hash::sha256;
 pub(super) use http::http_open;
 pub use lock::Lock;
+pub use segments::set_worker as set_segments_worker;
 pub use tabs::Finder;
 pub use transport::{base_transport, dialer, swarm_config};
 

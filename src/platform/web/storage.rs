@@ -32,7 +32,7 @@ pub async fn usage() -> DatabaseResult<Usage> {
 }
 
 /// `navigator.storage`, in a page or a worker; absent in an insecure context.
-fn manager() -> Option<StorageManager> {
+pub fn manager() -> Option<StorageManager> {
     navigator_part("storage").map(JsCast::unchecked_into)
 }
 

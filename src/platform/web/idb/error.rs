@@ -21,17 +21,3 @@ pub fn from_exception(exception: &DomException) -> DatabaseError {
         _ => DatabaseError::Failed(format!("{name}: {message}")),
     }
 }
-
-/// For the crate `idb`, whose errors wrap the thrown value in one of many variants.
-pub fn from_idb(error: idb::Error) -> DatabaseError {
-    match &error {
-        idb::Error::DomException(exception) => from_exception(exception),
-        idb::Error::IndexedDbNotFound(_) => {
-            DatabaseError::Failed("IndexedDB is not available in this context".into())
-        }
-        idb::Error::IndexedDbOpenFailed(value) | idb::Error::IndexedDbDeleteFailed(value) => {
-            from_js(value)
-        }
-        _ => DatabaseError::Failed(error.to_string()),
-    }
-}

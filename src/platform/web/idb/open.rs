@@ -1,43 +1,35 @@
-//! Opening, migrating and deleting the IndexedDB database. This is rare and small, so it goes
-//! through the crate `idb`; the transactions next door do not.
+//! Opening, migrating and deleting the IndexedDB database.
 
 use std::{cell::RefCell, rc::Rc};
 
-use futures::{
-    StreamExt,
-    channel::{mpsc, oneshot},
-};
-use idb::{DatabaseEvent, Factory, ObjectStoreParams, Request, event::VersionChangeEvent};
-use wasm_bindgen_futures::spawn_local;
+use futures::channel::oneshot;
+use js_sys::{Promise, Reflect};
+use wasm_bindgen::{JsCast, JsValue, closure::Closure};
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{IdbDatabase, IdbFactory, IdbOpenDbRequest, IdbTransaction, IdbVersionChangeEvent};
 
-use super::{error, table_name};
+use super::{INDEX, error, table_name, transaction::result, value::SEGMENT};
 use crate::platform::database::{DatabaseError, DatabaseResult, Table};
 
-type Migration = fn(&idb::Database) -> Result<(), idb::Error>;
+type Migration = fn(&IdbDatabase, &IdbTransaction) -> Result<(), JsValue>;
 
 /// Step n takes a database of version n to version n + 1. Steps are added, never changed.
-const MIGRATIONS: [Migration; 1] = [create_tables];
+const MIGRATIONS: [Migration; 2] = [create_tables, index_segments];
 /// The schema version that this build reads and writes.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
-/// An open request ends in at most these events: blocked, then success or error.
-const MAX_OPEN_EVENTS: usize = 2;
-
-enum Event {
-    Blocked,
-    Done,
-}
 
 /// Opens `name` at [`VERSION`]. Goes on if the caller goes away, so that a connection which opens
 /// late is closed again and never stands in another tab's way.
-pub async fn open(name: String) -> DatabaseResult<web_sys::IdbDatabase> {
-    let factory = Factory::new().map_err(error::from_idb)?;
+pub async fn open(name: String) -> DatabaseResult<IdbDatabase> {
+    let factory = factory()?;
     let (reply, answer) = oneshot::channel();
     spawn_local(async move {
-        let mut reply = Some(reply);
-        let opened = request(&factory, &name, Some(VERSION), || {
-            let blocked = "another tab holds this database open in an older version".into();
-            if let Some(reply) = reply.take() {
-                let _ = reply.send(Err(DatabaseError::Closed(blocked)));
+        let reply = Rc::new(RefCell::new(Some(reply)));
+        let blocked = reply.clone();
+        let opened = request(factory.open_with_u32(&name, VERSION), move || {
+            let blocked_by = "another tab holds this database open in an older version".into();
+            if let Some(reply) = blocked.take() {
+                let _ = reply.send(Err(DatabaseError::Closed(blocked_by)));
             }
         })
         .await;
@@ -46,7 +38,7 @@ pub async fn open(name: String) -> DatabaseResult<web_sys::IdbDatabase> {
             Err(Refusal::Other(error)) => Err(error),
             Ok(database) => Ok(database),
         };
-        let opened = match reply {
+        let opened = match reply.take() {
             Some(reply) => reply.send(opened).err(),
             None => Some(opened),
         };
@@ -59,17 +51,15 @@ pub async fn open(name: String) -> DatabaseResult<web_sys::IdbDatabase> {
 
 /// Deletes the database with all it holds; open connections of this library close themselves.
 pub async fn delete(name: &str) -> DatabaseResult<()> {
-    let mut request = Factory::new().and_then(|f| f.delete(name)).map_err(error::from_idb)?;
-    let (mut done, mut events) = mpsc::channel(MAX_OPEN_EVENTS);
-    let mut failed = done.clone();
-    request.on_success(move |_| drop(done.try_send(())));
-    request.on_error(move |_| drop(failed.try_send(())));
-    events.next().await;
-    match request.error() {
-        Ok(None) => Ok(()),
-        Ok(Some(exception)) => Err(error::from_exception(&exception)),
-        Err(error) => Err(error::from_idb(error)),
-    }
+    let request = factory()?.delete_database(name).map_err(|thrown| error::from_js(&thrown))?;
+    finished(&request).await;
+    result(&request).map(drop)
+}
+
+fn factory() -> DatabaseResult<IdbFactory> {
+    let factory = Reflect::get(&js_sys::global(), &"indexedDB".into()).unwrap_or_default();
+    let missing = |_| DatabaseError::Failed("IndexedDB is not available in this context".into());
+    factory.dyn_into().map_err(missing)
 }
 
 enum Refusal {
@@ -78,68 +68,67 @@ enum Refusal {
 }
 
 async fn request(
-    factory: &Factory,
-    name: &str,
-    version: Option<u32>,
-    mut blocked: impl FnMut(),
-) -> Result<web_sys::IdbDatabase, Refusal> {
-    let other = |error| Refusal::Other(error::from_idb(error));
-    let mut request = factory.open(name, version).map_err(other)?;
-    let (events, mut inbox) = mpsc::channel(MAX_OPEN_EVENTS);
-    let sender = |event: fn() -> Event| {
-        let mut events = events.clone();
-        move || drop(events.try_send(event()))
-    };
-    let (success, failure) = (sender(|| Event::Done), sender(|| Event::Done));
-    let (mut success, mut failure, mut on_blocked) = (success, failure, sender(|| Event::Blocked));
-    request.on_success(move |_| success());
-    request.on_error(move |_| failure());
-    request.on_blocked(move |_| on_blocked());
-    let migration_error = Rc::new(RefCell::new(None));
-    let report = migration_error.clone();
-    request.on_upgrade_needed(move |event| {
-        if let Err(error) = migrate(&event) {
-            *report.borrow_mut() = Some(error);
-        }
+    opening: Result<IdbOpenDbRequest, JsValue>,
+    on_blocked: impl Fn() + 'static,
+) -> Result<IdbDatabase, Refusal> {
+    let other = |thrown: JsValue| Refusal::Other(error::from_js(&thrown));
+    let request = opening.map_err(other)?;
+    let on_blocked = Closure::<dyn Fn()>::new(on_blocked);
+    request.set_onblocked(Some(on_blocked.as_ref().unchecked_ref()));
+    let migration = Rc::new(RefCell::new(Ok(())));
+    let (report, upgraded) = (migration.clone(), request.clone());
+    let on_upgrade = Closure::<dyn Fn(IdbVersionChangeEvent)>::new(move |event| {
+        *report.borrow_mut() = migrate(&upgraded, &event);
     });
-    while let Some(Event::Blocked) = inbox.next().await {
-        blocked();
-    }
-    if let Some(error) = migration_error.take() {
-        return Err(other(error));
-    }
+    request.set_onupgradeneeded(Some(on_upgrade.as_ref().unchecked_ref()));
+    finished(&request).await;
+    request.set_onblocked(None);
+    request.set_onupgradeneeded(None);
+    migration.replace(Ok(())).map_err(other)?;
     match request.error() {
         Ok(Some(exception)) if exception.name() == "VersionError" => Err(Refusal::Version),
         Ok(Some(exception)) => Err(Refusal::Other(error::from_exception(&exception))),
-        Ok(None) => request.database().map(Into::into).map_err(other),
-        Err(error) => Err(other(error)),
+        Ok(None) => request.result().map(JsCast::unchecked_into).map_err(other),
+        Err(thrown) => Err(other(thrown)),
     }
 }
 
+/// Waits for success or failure.
+async fn finished(request: &IdbOpenDbRequest) {
+    let finished = Promise::new(&mut |resolve, _| {
+        request.set_onsuccess(Some(&resolve));
+        request.set_onerror(Some(&resolve));
+    });
+    let _ = JsFuture::from(finished).await;
+}
+
 /// Runs inside the version change transaction, which aborts as a whole if a step fails.
-fn migrate(event: &VersionChangeEvent) -> Result<(), idb::Error> {
-    let database = event.database()?;
-    let from = event.old_version()? as usize;
-    let steps = MIGRATIONS.iter().skip(from);
-    let result = steps.into_iter().try_for_each(|step| step(&database));
-    if result.is_err()
-        && let Ok(Some(transaction)) =
-            idb::event::Event::target(event).map(|request| request.transaction())
-    {
+fn migrate(request: &IdbOpenDbRequest, event: &IdbVersionChangeEvent) -> Result<(), JsValue> {
+    let database: IdbDatabase = request.result()?.unchecked_into();
+    let Some(transaction) = request.transaction() else { return Ok(()) };
+    let from = event.old_version() as usize;
+    let result = MIGRATIONS.iter().skip(from).try_for_each(|step| step(&database, &transaction));
+    if result.is_err() {
         let _ = transaction.abort();
     }
     result
 }
 
-fn create_tables(database: &idb::Database) -> Result<(), idb::Error> {
-    Table::ALL.into_iter().try_for_each(|table| {
-        database.create_object_store(table_name(table), ObjectStoreParams::new()).map(drop)
-    })
+fn create_tables(database: &IdbDatabase, _: &IdbTransaction) -> Result<(), JsValue> {
+    Table::ALL
+        .into_iter()
+        .try_for_each(|table| database.create_object_store(table_name(table)).map(drop))
+}
+
+/// Large blocks are in segments from here on, and the rows that say where are found by segment.
+fn index_segments(_: &IdbDatabase, transaction: &IdbTransaction) -> Result<(), JsValue> {
+    let blocks = transaction.object_store(table_name(Table::Blocks))?;
+    blocks.create_index_with_str(INDEX, SEGMENT).map(drop)
 }
 
 /// Only opening it tells which version the database has.
-async fn too_new(factory: &Factory, name: &str) -> DatabaseError {
-    match request(factory, name, None, || ()).await {
+async fn too_new(factory: &IdbFactory, name: &str) -> DatabaseError {
+    match request(factory.open(name), || ()).await {
         Ok(database) => {
             let found = database.version() as u32;
             database.close();

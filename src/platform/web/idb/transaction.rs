@@ -1,5 +1,5 @@
-//! One IndexedDB transaction, straight on web-sys. The crate `idb` makes three closures, two
-//! channels and a future for each request; here the requests of a transaction are issued together,
+//! One IndexedDB transaction, straight on web-sys: crates make closures, channels and a future for each
+//! request; here the requests of a transaction are issued together,
 //! and only the last one and the transaction itself are listened to, which is enough because
 //! requests of one transaction finish in order. The listeners are the `resolve` and `reject` of a
 //! promise, so the garbage collector owns them and nothing has to outlive anything.

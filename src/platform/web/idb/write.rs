@@ -1,40 +1,165 @@
-//! A [`Batch`] in one readwrite transaction: first all questions (what [`Op::Expect`] compares, which
-//! keys of large values exist), then all writes, then one wait for the commit.
+//! A [`Batch`]: large values are appended to a segment first, as far as they are new; then all is one
+//! readwrite transaction: first the questions (what [`Op::Expect`] compares, which keys of large values
+//! exist), then all writes, then one wait for the commit.
 
+use std::rc::Rc;
+
+use futures::channel::oneshot;
+use wasm_bindgen_futures::spawn_local;
 use web_sys::{IdbObjectStore, IdbRequest};
 
 use super::{
     Connection, error, js_bytes,
+    tidy::Unnamed,
     transaction::{Mode, Transaction, existed, result},
-    value::{bytes, with_value},
+    value::{bytes, place_of, place_row, with_array},
 };
-use crate::platform::database::{Batch, DatabaseError, DatabaseResult, Op, Table};
+use crate::platform::{
+    BoxFuture,
+    database::{Batch, DatabaseError, DatabaseResult, Op, Table},
+    web::segments::{MAX_VALUE, Place, Segments},
+};
 
-/// From this size on, a value is sent to the browser only after its key was found absent, if the
-/// batch before this one met keys that exist (a file stored again). Otherwise, and below this size,
-/// the write is issued at once and fails where the key exists: asking first would leave the browser
-/// idle for a round trip in every batch.
+/// From this size on, a value goes into a segment: below it, browsers keep values in the database
+/// itself.
+const PLACE_FROM: usize = 64 << 10;
+/// From this size on, a value is sent to the browser only after its key was found absent. Below it, the
+/// write is issued at once and fails where the key exists: asking first would leave the browser idle
+/// for a round trip in every batch.
 const ASK_FIRST: usize = 32 << 10;
 
-pub struct Write {
-    transaction: Transaction,
-    stage: Stage,
-    /// The browser stores blobs.
-    blobs: bool,
-    /// Whether there are large values among the conditional ones.
-    large: bool,
+type Reply = oneshot::Sender<DatabaseResult<Vec<bool>>>;
+
+/// Starts the batch as soon as the order of calls allows.
+pub fn start(connection: &Rc<Connection>, batch: Batch, reply: Reply) {
+    let held = connection.clone();
+    match connection.segments() {
+        Some(segments) if batch.iter().any(is_placed) => {
+            let turn = connection.order.hold(&batch);
+            spawn_local(async move {
+                let placed = place(&held, &segments, batch).await;
+                let connection = held.clone();
+                held.order.release(turn, move || run(connection, placed, reply));
+            });
+        }
+        _ => {
+            let steps = batch.iter().cloned().map(|op| Step { op, place: None }).collect();
+            let placed = Placed { steps, unnamed: None };
+            connection.order.start(&batch, move || run(held, Ok(placed), reply));
+        }
+    }
 }
 
-/// What a batch that is done says.
-pub struct Written {
-    /// For each [`Op::PutNew`], whether it wrote.
-    pub new: Vec<bool>,
-    /// Whether keys of large values existed; `None` if there were no such values.
-    pub met_existing: Option<bool>,
+/// A batch whose large values have their places.
+struct Placed {
+    steps: Vec<Step>,
+    unnamed: Option<Unnamed>,
+}
+
+struct Step {
+    op: Op,
+    /// Where the value is already.
+    place: Option<Place>,
+}
+
+fn is_placed(op: &Op) -> bool {
+    match op {
+        Op::Put { table: Table::Blocks, value, .. }
+        | Op::PutNew { table: Table::Blocks, value, .. } => {
+            (PLACE_FROM..=MAX_VALUE).contains(&value.len())
+        }
+        _ => false,
+    }
+}
+
+/// Appends what is large and not there yet.
+async fn place(
+    connection: &Rc<Connection>,
+    segments: &Segments,
+    batch: Batch,
+) -> DatabaseResult<Placed> {
+    let conditional = batch.iter().filter(|op| is_placed(op) && matches!(op, Op::PutNew { .. }));
+    let keys = conditional.map(|op| op.key().clone()).collect();
+    let mut there = connection.has_each(Table::Blocks, keys).await?.into_iter();
+    let (mut large, mut values) = (Vec::new(), Vec::new());
+    for (at, op) in batch.iter().enumerate().filter(|(_, op)| is_placed(op)) {
+        let value = match op {
+            Op::Put { value, .. } => value,
+            Op::PutNew { value, .. } if there.next() != Some(true) => value,
+            _ => continue,
+        };
+        large.push(at);
+        values.push(value.clone());
+    }
+    let mut steps: Vec<Step> = batch.into_iter().map(|op| Step { op, place: None }).collect();
+    if values.is_empty() {
+        return Ok(Placed { steps, unnamed: None });
+    }
+    match connection.appended(segments.append(&values), |place| Some(*place)).await {
+        Ok((places, unnamed)) => {
+            for (at, place) in large.into_iter().zip(places) {
+                steps[at].place = Some(place);
+            }
+            Ok(Placed { steps, unnamed: Some(unnamed) })
+        }
+        Err(DatabaseError::QuotaExceeded) => Err(DatabaseError::QuotaExceeded),
+        Err(error) => {
+            tracing::warn!(%error, "no segment takes values; they go into the database");
+            Ok(Placed { steps, unnamed: None })
+        }
+    }
+}
+
+/// Starts the transaction now, and answers when it is done.
+fn run(connection: Rc<Connection>, placed: DatabaseResult<Placed>, reply: Reply) {
+    let begun = placed.and_then(|placed| {
+        let left = left(&connection, &placed.steps);
+        Ok((Write::begin(&connection, placed.steps)?, left, placed.unnamed))
+    });
+    // A task of its own: the microtask queue polls it, which `answered` needs, and a caller that goes
+    // away in the middle does not leave the batch half issued.
+    spawn_local(async move {
+        let done = match begun {
+            Ok((write, left, unnamed)) => {
+                let done = write.finish().await;
+                drop(unnamed);
+                if let Ok(left) = left.await {
+                    connection.tidy(left.into_iter().flatten());
+                }
+                done
+            }
+            Err(error) => Err(error),
+        };
+        let _ = reply.send(done.map_err(|error| connection.explain(error)));
+    });
+}
+
+/// The segments that lose a value by these steps. Asked for in a transaction of its own, just before: a
+/// row that cannot be read any more must not fail the batch that deletes or replaces it.
+fn left(
+    connection: &Rc<Connection>,
+    steps: &[Step],
+) -> BoxFuture<DatabaseResult<Vec<Option<u32>>>> {
+    let loses = |op: &Op| {
+        matches!(op, Op::Put { table: Table::Blocks, .. } | Op::Delete { table: Table::Blocks, .. })
+    };
+    let ops = steps.iter().map(|step| &step.op);
+    let keys = match connection.segments() {
+        Some(_) => ops.filter(|op| loses(op)).map(|op| op.key().clone()).collect(),
+        None => Vec::new(),
+    };
+    connection.ask_each(Table::Blocks, keys, IdbObjectStore::get, |request| {
+        Ok(result(request).ok().flatten().and_then(|row| Some(place_of(&row)?.segment)))
+    })
+}
+
+struct Write {
+    transaction: Transaction,
+    stage: Stage,
 }
 
 enum Stage {
-    Asked(Vec<(Op, Option<IdbRequest>)>),
+    Asked(Vec<(Step, Option<IdbRequest>)>),
     Issued(Vec<Outcome>),
 }
 
@@ -47,15 +172,13 @@ enum Outcome {
 
 impl Write {
     /// Starts the transaction, so that this batch comes before all that is asked for later.
-    pub fn begin(connection: &Connection, batch: Batch, ask: bool) -> DatabaseResult<Self> {
-        let mut tables: Vec<Table> = batch.iter().map(Op::table).collect();
+    fn begin(connection: &Connection, batch: Vec<Step>) -> DatabaseResult<Self> {
+        let mut tables: Vec<Table> = batch.iter().map(|step| step.op.table()).collect();
         tables.sort_unstable();
         tables.dedup();
         let transaction = connection.start(tables, Mode::Write)?;
-        let large = batch.iter().any(is_large);
-        let blobs = connection.blobs.get();
-        match first_stage(&transaction, batch, ask, blobs) {
-            Ok(stage) => Ok(Self { transaction, stage, blobs, large }),
+        match first_stage(&transaction, batch) {
+            Ok(stage) => Ok(Self { transaction, stage }),
             Err(error) => {
                 // Or it would commit what was issued before the failure.
                 transaction.abort();
@@ -64,15 +187,16 @@ impl Write {
         }
     }
 
-    pub async fn finish(self) -> DatabaseResult<Written> {
-        let Self { mut transaction, stage, blobs, large } = self;
+    /// For each [`Op::PutNew`], whether it wrote.
+    async fn finish(self) -> DatabaseResult<Vec<bool>> {
+        let Self { mut transaction, stage } = self;
         let outcomes = match stage {
             Stage::Issued(outcomes) => outcomes,
             Stage::Asked(asked) => {
                 if let Some(last) = asked.iter().rev().find_map(|(_, question)| question.as_ref()) {
                     transaction.answered(last).await?;
                 }
-                match issue(&transaction, asked, blobs) {
+                match issue(&transaction, asked) {
                     Ok(outcomes) => outcomes,
                     Err(error) => {
                         transaction.aborted().await;
@@ -87,51 +211,41 @@ impl Write {
             Outcome::Put => true,
             Outcome::Added(request) => !existed(request),
         };
-        let new: Vec<bool> = outcomes.iter().map(wrote).collect();
-        let met_existing = large.then(|| new.contains(&false));
-        Ok(Written { new, met_existing })
+        Ok(outcomes.iter().map(wrote).collect())
     }
 }
 
-fn is_large(op: &Op) -> bool {
-    matches!(op, Op::PutNew { value, .. } if value.len() >= ASK_FIRST)
-}
-
-fn first_stage(
-    transaction: &Transaction,
-    batch: Batch,
-    ask: bool,
-    blobs: bool,
-) -> DatabaseResult<Stage> {
+fn first_stage(transaction: &Transaction, batch: Vec<Step>) -> DatabaseResult<Stage> {
     let mut asked = Vec::with_capacity(batch.len());
-    for op in batch {
-        let question = question(transaction, &op, ask)?;
-        asked.push((op, question));
+    for step in batch {
+        let question = question(transaction, &step)?;
+        asked.push((step, question));
     }
     match asked.iter().any(|(_, question)| question.is_some()) {
         true => Ok(Stage::Asked(asked)),
-        false => issue(transaction, asked, blobs).map(Stage::Issued),
+        false => issue(transaction, asked).map(Stage::Issued),
     }
 }
 
-fn question(transaction: &Transaction, op: &Op, ask: bool) -> DatabaseResult<Option<IdbRequest>> {
-    let ask: fn(&IdbObjectStore, &_) -> _ = match op {
+fn question(transaction: &Transaction, step: &Step) -> DatabaseResult<Option<IdbRequest>> {
+    let ask: fn(&IdbObjectStore, &_) -> _ = match &step.op {
         Op::Expect { .. } => IdbObjectStore::get,
-        Op::PutNew { .. } if ask && is_large(op) => IdbObjectStore::get_key,
+        Op::PutNew { value, .. } if value.len() >= ASK_FIRST && step.place.is_none() => {
+            IdbObjectStore::get_key
+        }
         _ => return Ok(None),
     };
-    let store = transaction.table(op.table())?;
-    ask(&store, &js_bytes(op.key())).map(Some).map_err(|thrown| error::from_js(&thrown))
+    let store = transaction.table(step.op.table())?;
+    ask(&store, &js_bytes(step.op.key())).map(Some).map_err(|thrown| error::from_js(&thrown))
 }
 
 /// Issues the writes; the questions have been answered.
 fn issue(
     transaction: &Transaction,
-    asked: Vec<(Op, Option<IdbRequest>)>,
-    blobs: bool,
+    asked: Vec<(Step, Option<IdbRequest>)>,
 ) -> DatabaseResult<Vec<Outcome>> {
-    for (op, question) in &asked {
-        if let (Op::Expect { value, .. }, Some(question)) = (op, question) {
+    for (step, question) in &asked {
+        if let (Op::Expect { value, .. }, Some(question)) = (&step.op, question) {
             let found = result(question)?.map(|value| bytes(&value)).transpose()?;
             if found != *value {
                 return Err(DatabaseError::Conflict);
@@ -139,17 +253,13 @@ fn issue(
         }
     }
     let mut outcomes = Vec::new();
-    for (op, question) in asked {
+    for (Step { op, place }, question) in asked {
         let store = transaction.table(op.table())?;
         let key = js_bytes(op.key());
-        // Only a block is read where there is time to wait for a blob.
-        let blobs = blobs && op.table() == Table::Blocks;
-        let issued = match op {
+        let request = match op {
             Op::Expect { .. } => continue,
             Op::Delete { .. } => store.delete(&key),
-            Op::Put { value, .. } => {
-                with_value(&value, blobs, |value| store.put_with_key(value, &key))
-            }
+            Op::Put { value, .. } => with_row(&value, place, |row| store.put_with_key(row, &key))?,
             Op::PutNew { value, .. } => match question {
                 Some(question) if result(&question)?.is_some() => {
                     outcomes.push(Outcome::Existed);
@@ -157,16 +267,27 @@ fn issue(
                 }
                 Some(_) => {
                     outcomes.push(Outcome::Put);
-                    with_value(&value, blobs, |value| store.put_with_key(value, &key))
+                    with_row(&value, place, |row| store.put_with_key(row, &key))?
                 }
                 None => {
-                    let added = with_value(&value, blobs, |value| store.add_with_key(value, &key));
+                    let added = with_row(&value, place, |row| store.add_with_key(row, &key))?;
                     outcomes.extend(added.iter().cloned().map(Outcome::Added));
                     added
                 }
             },
         };
-        issued.map_err(|thrown| error::from_js(&thrown))?;
+        request.map_err(|thrown| error::from_js(&thrown))?;
     }
     Ok(outcomes)
+}
+
+fn with_row<T>(
+    value: &[u8],
+    place: Option<Place>,
+    issue: impl FnOnce(&wasm_bindgen::JsValue) -> T,
+) -> DatabaseResult<T> {
+    match place {
+        Some(place) => Ok(issue(&place_row(place)?)),
+        None => Ok(with_array(value, issue)),
+    }
 }
