@@ -210,6 +210,59 @@ async fn what_is_in_segments_is_read_and_deleted_where_there_are_none() {
     idb.delete().await;
 }
 
+/// A file that is lost may have been the newest: its number tells nothing of where values are appended.
+#[wasm_bindgen_test]
+async fn a_row_of_a_lost_newest_segment_endangers_no_other() {
+    let idb = Idb::new("newest");
+    let database = idb.open_database().await;
+    write(&database, (0..4).map(put_new)).await;
+    database.close().await;
+    idb.run(&script(&format!(
+        "const open = indexedDB.open(name);
+        await new Promise((done, failed) => {{ open.onsuccess = done; open.onerror = failed; }});
+        const key = new Uint8Array([0, 0, 0, 50]);
+        const blocks = open.result.transaction('blocks', 'readwrite').objectStore('blocks');
+        const put = blocks.put({{ key, segment: 9, offset: 0, length: {LEN} }}, key);
+        await new Promise((done, failed) => {{ put.onsuccess = done; put.onerror = failed; }});
+        open.result.close();
+        for (const foreign of ['note', '0', '-1', '1.5']) await (await folder()).getFileHandle(foreign, {{ create: true }});"
+    )))
+    .await;
+    let database = idb.open_database().await;
+    let lost = database.get_many(TABLE, vec![key(50)]).await;
+    assert_eq!(lost, Ok(vec![Some(Bytes::new())]), "a corrupt block");
+    write(&database, [delete(50)]).await;
+    write(&database, (0..3).map(delete)).await;
+    for at in 3..20 {
+        write(&database, [put_new(at)]).await;
+        assert_holds(&database, 3..=at).await;
+    }
+    database.close().await;
+    let database = idb.open_database().await;
+    assert_holds(&database, 3..20).await;
+    let files = idb.files().await;
+    assert!(files.contains(",10:"), "no number is used twice: {files}");
+    database.close().await;
+    idb.delete().await;
+}
+
+/// As after a crash: nobody says again which segments have lost values.
+#[wasm_bindgen_test]
+async fn a_mostly_dead_segment_is_found_when_the_database_is_opened_again() {
+    let idb = Idb::new("found");
+    let database = idb.open_database().await;
+    write(&database, (0..4).map(put_new)).await;
+    database.close().await;
+    let database = idb.no_more_segments().open_database().await;
+    write(&database, (0..3).map(delete)).await;
+    database.close().await;
+    let database = idb.open_database().await;
+    until_files(&idb, &format!("2:{LEN}")).await;
+    assert_holds(&database, [3]).await;
+    database.close().await;
+    idb.delete().await;
+}
+
 /// The same database in two connections at once, which only happens while a page is loaded anew.
 #[wasm_bindgen_test]
 async fn a_second_connection_waits_for_the_segments_and_works_meanwhile() {

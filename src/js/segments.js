@@ -1,13 +1,16 @@
 // The worker of src/platform/web/segments.rs: only here does a browser write to a file without copying it first.
 // Each message is [id, what, ...]; its answer is [id, error?, result?]. They are served one after another.
 
+/** Both sides must be of one version of the package. */
+const PROTOCOL = 1;
 const SEGMENT_BYTES = 64 * 1024 * 1024;
 const MAX_OPEN = 8;
-const VALUE_BYTES = 4 * 1024 * 1024;
 
-/** The database's folder. */
-let folder;
+let name;
 let release;
+let maxValue;
+/** The database's folder, as long as it is ours. */
+let folder;
 /** Segment → its access handle; the one used last is last. */
 const handles = new Map();
 /** Where values are appended: { segment, handle, end }. */
@@ -52,32 +55,44 @@ async function append(bytes) {
   return [segment, offset];
 }
 
-/** The bytes at a place; undefined if they are not there. */
-async function read(segment, offset, length, into) {
-  if (length > VALUE_BYTES) return undefined;
+/** The bytes at a place, in what `into` makes for them; undefined if they are not there. */
+async function read([segment, offset, length], into) {
+  if (length > maxValue) return undefined;
   try {
     const handle = await handleOf(segment);
-    return handle.read(into(length), { at: offset }) === length;
+    const bytes = into(length);
+    return handle.read(bytes, { at: offset }) === length ? bytes : undefined;
   } catch (error) {
     if (['NotFoundError', 'NotReadableError'].includes(error.name)) return undefined;
     throw error;
   }
 }
 
+/** Of segment, offset, length, and so on. */
+function* each(places) {
+  for (let at = 0; at < places.length; at += 3) yield places.subarray(at, at + 3);
+}
+
 const serve = {
-  /** Waits until no other worker has the folder. Answers which segments there are. */
-  async open(name, above) {
+  /** Waits until no other worker has the folder. */
+  async lock(protocol, folderName, largest) {
+    if (protocol !== PROTOCOL) throw new Error(`this is segments.js of another version: ${PROTOCOL}, not ${protocol}`);
+    name = folderName;
+    maxValue = largest;
     await new Promise((granted, refused) => {
       const held = new Promise((resolve) => (release = resolve));
       navigator.locks.request(`tabpeer segments ${name}`, () => (granted(), held)).catch(refused);
     });
+  },
+  /** New segments get numbers above `above` and those there are; answers the latter. */
+  async open(above) {
     const root = await navigator.storage.getDirectory();
     folder = await (await root.getDirectoryHandle('tabpeer', { create: true })).getDirectoryHandle(name, { create: true });
     const segments = [];
-    for await (const key of folder.keys()) segments.push(Number(key));
+    for await (const key of folder.keys()) if (/^[1-9]\d{0,8}$/.test(key)) segments.push(Number(key));
     const newest = Math.max(0, ...segments);
     next = Math.max(above, newest) + 1;
-    if (newest > 0) {
+    if (newest > 0 && newest >= above) {
       // Goes on where the last visit ended, or a new file would be left behind by each visit.
       const handle = await handleOf(newest).catch(() => undefined);
       if (handle?.getSize() < SEGMENT_BYTES) active = { segment: newest, handle, end: handle.getSize() };
@@ -87,25 +102,30 @@ const serve = {
   async append(buffer, length) {
     return { result: [...(await append(new Uint8Array(buffer, 0, length))), buffer], transfer: [buffer] };
   },
-  /** places: segment, offset, length, and so on. */
   async read(places) {
     const result = [];
-    for (let at = 0; at < places.length; at += 3) {
-      let buffer;
-      const there = await read(...places.subarray(at, at + 3), (length) => new Uint8Array((buffer = new ArrayBuffer(length))));
-      result.push(there ? buffer : undefined);
-    }
+    for (const place of each(places)) result.push((await read(place, (length) => new Uint8Array(length)))?.buffer);
     return { result, transfer: result.filter(Boolean) };
   },
-  /** Copies what is at the places to the end; answers where each is now, segment 0 for what is lost. */
+  /** Copies what is at the places to the end; answers where each is now, segment 0 for what is not there. */
   async move(places) {
     const moved = [];
-    for (let at = 0; at < places.length; at += 3) {
-      const [segment, offset, length] = places.subarray(at, at + 3);
-      if (scratch.length < length) scratch = new Uint8Array(Math.min(length, VALUE_BYTES));
-      const there = await read(segment, offset, length, () => scratch.subarray(0, length));
-      moved.push(...(there ? await append(scratch.subarray(0, length)) : [0, 0]), length);
+    const before = active && { ...active };
+    try {
+      for (const place of each(places)) {
+        const bytes = await read(place, (length) => {
+          if (scratch.length < length) scratch = new Uint8Array(length);
+          return scratch.subarray(0, length);
+        });
+        moved.push(...(bytes ? await append(bytes) : [0, 0]), place[2]);
+      }
+    } catch (error) {
+      // No room: nothing refers to what was copied so far.
+      if (before && active?.segment === before.segment) active.end = before.end;
+      throw error;
     }
+    // What is moved may be old; it must not get lost with what was written last.
+    for (const [, handle] of handles) handle.flush();
     return moved;
   },
   async size(segment) {
@@ -118,11 +138,14 @@ const serve = {
   async remove(segment) {
     serve.seal(segment);
     if (handles.has(segment)) close(segment, handles.get(segment));
-    await folder.removeEntry(`${segment}`);
+    await folder.removeEntry(`${segment}`).catch((error) => {
+      if (error.name !== 'NotFoundError') throw error;
+    });
   },
   close() {
     for (const [segment, handle] of handles) close(segment, handle);
     active = undefined;
+    folder = undefined;
     release?.();
   },
 };

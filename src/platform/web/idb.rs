@@ -46,14 +46,9 @@ use crate::platform::{
 
 pub use open::VERSION;
 
-/// The index of the blocks whose bytes are in segments, by segment.
-const INDEX: &str = value::SEGMENT;
-
 /// A connection to one database of this origin.
 pub struct IdbDatabase {
     connection: Rc<Connection>,
-    /// Ends when it is known whether there are segments.
-    opening: Shared<LocalBoxFuture<'static, ()>>,
 }
 
 impl IdbDatabase {
@@ -62,16 +57,13 @@ impl IdbDatabase {
     pub async fn open(name: &str) -> DatabaseResult<Self> {
         let database = open::open(name.to_owned()).await?;
         storage::ask_for_persistence();
-        let connection = Connection::new(database, segments::folder(name));
-        let opening = open_segments(Rc::downgrade(&connection)).boxed_local().shared();
-        spawn_local(opening.clone());
-        Ok(Self { connection, opening })
+        Ok(Self { connection: Connection::new(database, segments::folder(name)) })
     }
 
     /// Whether large blocks go to segments; waits until that is known. (Nobody has to: until then they
     /// go into the database.)
     pub async fn has_segments(&self) -> bool {
-        self.opening.clone().await;
+        self.connection.opening_segments().await;
         self.connection.segments().is_some()
     }
 
@@ -102,11 +94,13 @@ impl Database for IdbDatabase {
         table: Table,
         keys: Vec<Bytes>,
     ) -> BoxFuture<DatabaseResult<Vec<Option<Bytes>>>> {
+        self.connection.uses(table);
         let waits = self.connection.order.writes_any(table, &keys);
         self.connection.in_order(waits, move |connection| read::values(connection, table, keys))
     }
 
     fn has_many(&self, table: Table, keys: Vec<Bytes>) -> BoxFuture<DatabaseResult<Vec<bool>>> {
+        self.connection.uses(table);
         let waits = self.connection.order.writes_any(table, &keys);
         self.connection.in_order(waits, move |connection| connection.has_each(table, keys))
     }
@@ -134,6 +128,7 @@ impl Database for IdbDatabase {
         if batch.is_empty() {
             return Box::pin(async { Ok(Vec::new()) });
         }
+        batch.iter().for_each(|op| self.connection.uses(op.table()));
         let (reply, answer) = oneshot::channel();
         match self.connection.refusal() {
             Some(closed) => drop(reply.send(Err(closed))),
@@ -176,6 +171,8 @@ struct Connection {
     folder: String,
     /// `None` until they are ready, for good where there are none, and when this is closed.
     segments: RefCell<Option<Rc<Segments>>>,
+    /// Ends when it is known whether there are any.
+    opening: RefCell<Option<Shared<LocalBoxFuture<'static, ()>>>>,
     ledger: Ledger,
     order: Order,
     /// Why nothing is asked any more.
@@ -192,6 +189,7 @@ impl Connection {
             database,
             folder,
             segments: RefCell::default(),
+            opening: RefCell::default(),
             ledger: Ledger::default(),
             order: Order::default(),
             closed: RefCell::default(),
@@ -219,6 +217,19 @@ impl Connection {
 
     fn segments(&self) -> Option<Rc<Segments>> {
         self.segments.borrow().clone()
+    }
+
+    /// A worker is started by whoever first has to do with blocks; some only look for an identity.
+    fn uses(self: &Rc<Self>, table: Table) {
+        if table == Table::Blocks && self.opening.borrow().is_none() && self.refusal().is_none() {
+            spawn_local(self.opening_segments());
+        }
+    }
+
+    fn opening_segments(self: &Rc<Self>) -> Shared<LocalBoxFuture<'static, ()>> {
+        let mut opening = self.opening.borrow_mut();
+        let open = || open_segments(Rc::downgrade(self)).boxed_local().shared();
+        opening.get_or_insert_with(open).clone()
     }
 
     /// Why a call cannot be taken.
@@ -312,7 +323,7 @@ impl Connection {
         tables: impl IntoIterator<Item = Table>,
         mode: Mode,
     ) -> DatabaseResult<Transaction> {
-        if mode == Mode::Write {
+        if mode != Mode::Read {
             // What is read from now on is to be seen as it is after this.
             self.reading.borrow_mut().clear();
         }
@@ -357,19 +368,21 @@ impl Drop for Connection {
 /// Until this is done, and where it fails, large values go into the database. It may wait as long as
 /// another tab has the segments.
 async fn open_segments(connection: Weak<Connection>) {
-    let Some(opening) = connection.upgrade() else { return };
-    let (above, folder) = (opening.highest_named().await, opening.folder.clone());
-    drop(opening);
-    let opened = match above {
-        Ok(above) => Segments::open(&folder, above).await,
-        Err(error) => Err(error),
+    let Some(folder) = connection.upgrade().map(|connection| connection.folder.clone()) else {
+        return;
     };
+    let locked = Segments::lock(&folder).await;
     let Some(connection) = connection.upgrade().filter(|it| it.refusal().is_none()) else { return };
-    match opened {
+    let opened = async {
+        let segments = locked?;
+        let there = segments.open(connection.highest_named().await?).await?;
+        Ok::<_, DatabaseError>((segments, there))
+    };
+    match opened.await {
         Ok((segments, there)) => {
             *connection.segments.borrow_mut() = Some(Rc::new(segments));
             if let Err(error) = connection.sweep(there).await {
-                tracing::warn!(%error, "empty segments were not looked for");
+                tracing::warn!(%error, "segments were not looked through");
             }
         }
         Err(error) => tracing::debug!(%error, "no segments here"),

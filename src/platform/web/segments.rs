@@ -8,6 +8,10 @@
 //! private windows) and a service worker have no [`Segments`]: there values go into IndexedDB, and
 //! what was written elsewhere is read by [`read_files`].
 //!
+//! An append is on the disk as far as the operating system has got with it, like a transaction of
+//! IndexedDB: it survives the browser, not a power cut. After one, a row may name bytes that are not
+//! there, or others: to the store a corrupt block.
+//!
 //! What a segment holds, only the rows that name a [`Place`] in it know. So a value is appended
 //! first and named after; what nothing names, a crash or a failed batch has left: it is swept with
 //! its segment (`idb/tidy.rs`).
@@ -32,7 +36,9 @@ use crate::platform::database::{DatabaseError, DatabaseResult};
 
 pub use files::{read_files, remove_folder};
 
-/// The largest value that is kept here.
+/// Of the messages to the worker.
+const PROTOCOL: u32 = 1;
+/// The largest value that is kept here, in bytes.
 pub const MAX_VALUE: usize = 4 << 20;
 /// Buffers that wait to be filled again: fresh memory costs several times what filling it does.
 const MAX_BUFFERS: usize = 3;
@@ -40,6 +46,15 @@ const MAX_BUFFERS: usize = 3;
 const MAX_KEPT: u32 = 8 << 20;
 /// Buffers are made in multiples of this, so that batches of about one size can share them.
 const BUFFER_STEP: u32 = 1 << 20;
+
+#[wasm_bindgen]
+extern "C" {
+    /// `ArrayBuffer`, whose constructor throws when there is no memory.
+    #[wasm_bindgen(js_name = ArrayBuffer)]
+    type NewBuffer;
+    #[wasm_bindgen(constructor, catch, js_class = "ArrayBuffer")]
+    fn new(length: u32) -> Result<NewBuffer, JsValue>;
+}
 
 thread_local! {
     static START_WORKER: RefCell<Option<Function>> = const { RefCell::new(None) };
@@ -87,14 +102,19 @@ pub fn folder(name: &str) -> String {
 }
 
 impl Segments {
-    /// Starts the worker and waits until it has `folder` for itself. New segments get numbers above
-    /// `above` and above those there are, which are returned too.
-    pub async fn open(folder: &str, above: u32) -> DatabaseResult<(Self, Vec<u32>)> {
+    /// Starts the worker and waits until it has `folder` for itself, as long as that takes.
+    pub async fn lock(folder: &str) -> DatabaseResult<Self> {
         let segments = Self::start().map_err(|thrown| failed(&thrown))?;
-        let answer = segments.ask("open", &[folder.into(), above.into()], None).await?;
-        let numbers = Array::from(&answer);
-        let numbers = numbers.iter().filter_map(|number| Some(number.as_f64()? as u32)).collect();
-        Ok((segments, numbers))
+        let arguments = [PROTOCOL.into(), folder.into(), (MAX_VALUE as u32).into()];
+        segments.ask("lock", &arguments, None).await?;
+        Ok(segments)
+    }
+
+    /// Makes ready what is locked; returns the segments that there are. New ones get numbers above
+    /// those and above `above`.
+    pub async fn open(&self, above: u32) -> DatabaseResult<Vec<u32>> {
+        let numbers = Array::from(&self.ask("open", &[above.into()], None).await?);
+        Ok(numbers.iter().filter_map(|number| Some(number.as_f64()? as u32)).collect())
     }
 
     fn start() -> Result<Self, JsValue> {
@@ -107,6 +127,7 @@ impl Segments {
         let on_error = Closure::new(move |_| broken.fail());
         worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
         worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
+        worker.set_onmessageerror(Some(on_error.as_ref().unchecked_ref()));
         Ok(Self { worker, shared, _on_message: on_message, _on_error: on_error })
     }
 
@@ -117,16 +138,17 @@ impl Segments {
     ) -> impl Future<Output = DatabaseResult<Vec<Place>>> + use<> {
         let lengths: Vec<u32> = values.iter().map(|value| value.len() as u32).collect();
         let total: u32 = lengths.iter().sum();
-        let buffer = self.shared.buffer(total);
-        let mut at = 0;
-        for (value, length) in values.iter().zip(&lengths) {
-            Uint8Array::new_with_byte_offset_and_length(&buffer, at, *length).copy_from(value);
-            at += length;
-        }
-        let answer = self.ask("append", &[buffer.clone().into(), total.into()], Some(&buffer));
+        let answer = self.shared.buffer(total).map(|buffer| {
+            let mut at = 0;
+            for (value, length) in values.iter().zip(&lengths) {
+                Uint8Array::new_with_byte_offset_and_length(&buffer, at, *length).copy_from(value);
+                at += length;
+            }
+            self.ask("append", &[buffer.clone().into(), total.into()], Some(&buffer))
+        });
         let shared = self.shared.clone();
         async move {
-            let answer = Array::from(&answer.await?);
+            let answer = Array::from(&answer?.await?);
             let number = |at| answer.get(at).as_f64().map(|number| number as u32);
             let (Some(segment), Some(mut offset)) = (number(0), number(1)) else {
                 return Err(DatabaseError::Failed("a worker that does not say where".into()));
@@ -229,7 +251,9 @@ impl Drop for Segments {
     fn drop(&mut self) {
         self.worker.set_onmessage(None);
         self.worker.set_onerror(None);
+        self.worker.set_onmessageerror(None);
         self.worker.terminate();
+        self.shared.fail();
     }
 }
 
@@ -251,21 +275,27 @@ impl Shared {
     }
 
     /// A buffer of at least `length` bytes.
-    fn buffer(&self, length: u32) -> ArrayBuffer {
+    fn buffer(&self, length: u32) -> DatabaseResult<ArrayBuffer> {
         let mut buffers = self.buffers.borrow_mut();
-        match buffers.iter().position(|buffer| buffer.byte_length() >= length) {
-            Some(at) => buffers.swap_remove(at),
-            None => ArrayBuffer::new(length.next_multiple_of(BUFFER_STEP)),
+        if let Some(at) = buffers.iter().position(|buffer| buffer.byte_length() >= length) {
+            return Ok(buffers.swap_remove(at));
         }
+        drop(buffers);
+        let buffer = NewBuffer::new(length.next_multiple_of(BUFFER_STEP));
+        Ok(buffer.map_err(|thrown| failed(&thrown))?.unchecked_into())
     }
 
     fn keep(&self, buffer: JsValue) {
+        let Ok(buffer) = buffer.dyn_into::<ArrayBuffer>() else { return };
+        if buffer.byte_length() > MAX_KEPT {
+            return;
+        }
         let mut buffers = self.buffers.borrow_mut();
-        if let Ok(buffer) = buffer.dyn_into::<ArrayBuffer>()
-            && buffers.len() < MAX_BUFFERS
-            && buffer.byte_length() <= MAX_KEPT
+        buffers.push(buffer);
+        if buffers.len() > MAX_BUFFERS
+            && let Some(smallest) = (0..buffers.len()).min_by_key(|&at| buffers[at].byte_length())
         {
-            buffers.push(buffer);
+            buffers.swap_remove(smallest);
         }
     }
 }

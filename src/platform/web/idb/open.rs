@@ -8,7 +8,11 @@ use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{IdbDatabase, IdbFactory, IdbOpenDbRequest, IdbTransaction, IdbVersionChangeEvent};
 
-use super::{INDEX, error, table_name, transaction::result, value::SEGMENT};
+use super::{
+    error, table_name,
+    transaction::result,
+    value::{KEY, SEGMENT},
+};
 use crate::platform::database::{DatabaseError, DatabaseResult, Table};
 
 type Migration = fn(&IdbDatabase, &IdbTransaction) -> Result<(), JsValue>;
@@ -120,10 +124,12 @@ fn create_tables(database: &IdbDatabase, _: &IdbTransaction) -> Result<(), JsVal
         .try_for_each(|table| database.create_object_store(table_name(table)).map(drop))
 }
 
-/// Large blocks are in segments from here on, and the rows that say where are found by segment.
+/// Large blocks are in segments from here on, and the rows that say where are found by their fields.
 fn index_segments(_: &IdbDatabase, transaction: &IdbTransaction) -> Result<(), JsValue> {
     let blocks = transaction.object_store(table_name(Table::Blocks))?;
-    blocks.create_index_with_str(INDEX, SEGMENT).map(drop)
+    [SEGMENT, KEY]
+        .into_iter()
+        .try_for_each(|field| blocks.create_index_with_str(field, field).map(drop))
 }
 
 /// Only opening it tells which version the database has.

@@ -35,7 +35,7 @@ pub fn values(
                 }
             }
             let places: Vec<Place> = placed.iter().map(|(.., place)| *place).collect();
-            let (found, by_worker) = read(&connection, &places).await;
+            let (found, by_worker) = read(&connection, &places).await?;
             for ((at, before, place), bytes) in placed.into_iter().zip(found) {
                 let source = Some(Source { place, by_worker });
                 match bytes {
@@ -58,14 +58,17 @@ struct Source {
 }
 
 /// What is at `places`, and whether the worker says so.
-async fn read(connection: &Connection, places: &[Place]) -> (Vec<Option<Bytes>>, bool) {
+async fn read(
+    connection: &Connection,
+    places: &[Place],
+) -> DatabaseResult<(Vec<Option<Bytes>>, bool)> {
     if places.is_empty() {
-        return (Vec::new(), false);
+        return Ok((Vec::new(), false));
     }
     if let Some(segments) = connection.segments()
         && let Ok(values) = segments.read(places).await
     {
-        return (values, true);
+        return Ok((values, true));
     }
-    (read_files(&connection.folder, places).await, false)
+    Ok((read_files(&connection.folder, places).await?, false))
 }

@@ -2,8 +2,9 @@
 //! deleted; from one that is mostly dead, what lives moves to where values are appended now.
 //!
 //! Looked at are segments that have lost a value, one that is full, and, when the database is opened,
-//! those without any row. Nothing here is needed for what is stored to be right: a crash at any moment
-//! leaves files too many, never rows without their bytes.
+//! those without any row, the newest, and one at random: what was not finished before comes up again.
+//! Nothing here is needed for what is stored to be right: a crash at any moment leaves files too many,
+//! never rows without their bytes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,13 +17,16 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{IdbCursor, IdbCursorDirection, IdbIndex, IdbRequest};
 
 use super::{
-    Connection, INDEX, error,
+    Connection, error,
     transaction::{Mode, Transaction, result},
-    value::{place_of, place_row},
+    value::{SEGMENT, place_of, place_row},
 };
 use crate::platform::{
-    database::{DatabaseResult, Table},
-    web::segments::{Place, Segments},
+    database::{DatabaseError, DatabaseResult, Table},
+    web::{
+        random,
+        segments::{Place, Segments},
+    },
 };
 
 /// Of the bytes of a segment that must live for it to stay as it is: one in this many.
@@ -37,7 +41,7 @@ pub struct Ledger {
     unnamed: RefCell<Vec<u32>>,
     /// The highest segment that there is.
     newest: Cell<u32>,
-    /// Nothing is appended to this segment and those below it.
+    /// Nothing is appended to this segment any more, though it be the newest.
     sealed: Cell<u32>,
     suspects: RefCell<Vec<u32>>,
     tidying: Cell<bool>,
@@ -82,7 +86,7 @@ impl Ledger {
     /// Whether `segment` has no other values, and gets none, than those that rows name now. Seals it
     /// if nothing is on its way to it.
     fn settle(&self, segments: &Segments, segment: u32) -> bool {
-        if segment < self.newest.get() || segment <= self.sealed.get() {
+        if segment != self.newest.get() || segment == self.sealed.get() {
             return !self.unnamed.borrow().contains(&segment);
         }
         let quiet = self.is_quiet();
@@ -133,7 +137,8 @@ impl Connection {
         ledger.tidying.set(true);
         let connection = self.clone();
         spawn_local(async move {
-            connection.tidy_all().await;
+            // What had to wait may not have to any more.
+            while connection.tidy_all().await && connection.ledger.is_quiet() {}
             connection.ledger.tidying.set(false);
         });
     }
@@ -149,13 +154,14 @@ impl Connection {
         let ask = |segment: &u32| index.get_key(&(*segment).into());
         let requests = issued(there.iter().map(ask))?;
         answered(&mut transaction, &requests).await?;
-        let mut empty = Vec::new();
+        let any = random::<1>().map_or(0, |[byte]| usize::from(byte)) % there.len();
+        let mut suspects = vec![self.ledger.newest.get(), there[any]];
         for (segment, request) in there.into_iter().zip(&requests) {
             if result(request)?.is_none() {
-                empty.push(segment);
+                suspects.push(segment);
             }
         }
-        self.tidy(empty);
+        self.tidy(suspects);
         Ok(())
     }
 
@@ -171,18 +177,25 @@ impl Connection {
         Ok(key.unwrap_or_default() as u32)
     }
 
-    async fn tidy_all(self: &Rc<Self>) {
-        let mut later = Vec::new();
+    /// Whether any had to wait until nothing is on its way.
+    async fn tidy_all(self: &Rc<Self>) -> bool {
+        let (mut later, mut waits) = (Vec::new(), false);
         loop {
             let suspect = self.ledger.suspects.borrow_mut().pop();
             let (Some(segment), Some(segments)) = (suspect, self.segments()) else { break };
             match self.tidy_one(&segments, segment).await {
                 Ok(true) => {}
-                Ok(false) => later.push(segment),
+                Ok(false) => {
+                    later.push(segment);
+                    waits = true;
+                }
+                // There may be room after the next removal.
+                Err(DatabaseError::QuotaExceeded) => later.push(segment),
                 Err(error) => tracing::warn!(%error, segment, "space was not given back"),
             }
         }
         self.ledger.suspect(later);
+        waits
     }
 
     /// `false` if it has to wait.
@@ -197,10 +210,9 @@ impl Connection {
         }
         // Now that it gets no more.
         let named = self.named(segment).await?;
-        if !named.is_empty() {
-            self.rename(segments, named).await?;
+        if named.is_empty() || self.rename(segments, named).await? {
+            segments.remove(segment).await?;
         }
-        segments.remove(segment).await?;
         Ok(true)
     }
 
@@ -225,30 +237,38 @@ impl Connection {
     }
 
     /// Moves the values of `named` and has their rows say so, unless a row has changed meanwhile.
+    /// Whether all could be read.
     async fn rename(
         self: &Rc<Self>,
         segments: &Segments,
         named: Vec<(JsValue, Place)>,
-    ) -> DatabaseResult<()> {
+    ) -> DatabaseResult<bool> {
         let places: Vec<Place> = named.iter().map(|(_, place)| *place).collect();
         let (moved, _unnamed) = self.appended(segments.copy(&places), |place| *place).await?;
-        let mut transaction = self.start([Table::Blocks], Mode::Write)?;
+        let mut transaction = self.start([Table::Blocks], Mode::WriteThrough)?;
         let store = transaction.table(Table::Blocks)?;
         let requests = issued(named.iter().map(|(key, _)| store.get(key)))?;
         answered(&mut transaction, &requests).await?;
+        let mut all = true;
         for (((key, old), new), request) in named.iter().zip(moved).zip(&requests) {
-            let now = result(request)?.and_then(|row| place_of(&row));
-            if let Some(new) = new.filter(|_| now == Some(*old)) {
-                let put = store.put_with_key(&place_row(new)?, key);
-                put.map_err(|thrown| error::from_js(&thrown))?;
+            if result(request)?.and_then(|row| place_of(&row)) != Some(*old) {
+                continue;
+            }
+            match new {
+                Some(new) => {
+                    let put = store.put_with_key(&place_row(key, new)?, key);
+                    put.map_err(|thrown| error::from_js(&thrown))?;
+                }
+                None => all = false,
             }
         }
-        transaction.complete().await
+        transaction.complete().await?;
+        Ok(all)
     }
 }
 
 fn index(transaction: &Transaction) -> DatabaseResult<IdbIndex> {
-    let index = transaction.table(Table::Blocks)?.index(INDEX);
+    let index = transaction.table(Table::Blocks)?.index(SEGMENT);
     index.map_err(|thrown| error::from_js(&thrown))
 }
 

@@ -49,6 +49,8 @@ pub enum Mode {
     /// survives the browser, not a power cut. Flushing to the disk cost a seventh of the time of
     /// storing a large file, and the log's order keeps what is left after a power cut consistent.
     Write,
+    /// On the disk before it is reported complete, as far as the browser can tell.
+    WriteThrough,
 }
 
 pub struct Transaction {
@@ -72,6 +74,7 @@ impl Transaction {
         let (mode, durability, on_error) = match mode {
             Mode::Read => ("readonly", "default", &TOLERATE_ALL),
             Mode::Write => ("readwrite", "relaxed", &TOLERATE_EXISTING),
+            Mode::WriteThrough => ("readwrite", "strict", &TOLERATE_EXISTING),
         };
         Reflect::set(&options, &"durability".into(), &durability.into())
             .map_err(|thrown| error::from_js(&thrown))?;

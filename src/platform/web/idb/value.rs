@@ -20,8 +20,9 @@ use crate::platform::{
     web::segments::Place,
 };
 
-/// The field of a place's row by which the index [`super::INDEX`] finds it.
+/// Fields of a place's row, by each of which an index finds it.
 pub const SEGMENT: &str = "segment";
+pub const KEY: &str = "key";
 const OFFSET: &str = "offset";
 const LENGTH: &str = "length";
 /// What reading fails with when a value's file is gone or cannot be read.
@@ -47,13 +48,18 @@ pub fn with_array<T>(bytes: &[u8], issue: impl FnOnce(&JsValue) -> T) -> T {
     })
 }
 
-/// The row of a value that is in a segment.
-pub fn place_row(place: Place) -> DatabaseResult<JsValue> {
+/// The row of a value that is in a segment. It repeats its key, so that whether a value is in a segment can
+/// be asked without reading it if it is not.
+pub fn place_row(key: &JsValue, place: Place) -> DatabaseResult<JsValue> {
     let row = Object::new();
-    let fields = [(SEGMENT, place.segment), (OFFSET, place.offset), (LENGTH, place.length)];
-    for (name, number) in fields {
-        Reflect::set(&row, &name.into(), &number.into())
-            .map_err(|thrown| error::from_js(&thrown))?;
+    let fields = [
+        (KEY, key.clone()),
+        (SEGMENT, place.segment.into()),
+        (OFFSET, place.offset.into()),
+        (LENGTH, place.length.into()),
+    ];
+    for (name, value) in fields {
+        Reflect::set(&row, &name.into(), &value).map_err(|thrown| error::from_js(&thrown))?;
     }
     Ok(row.into())
 }

@@ -4,7 +4,8 @@
 
 use std::rc::Rc;
 
-use futures::channel::oneshot;
+use futures::{channel::oneshot, future};
+use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{IdbObjectStore, IdbRequest};
 
@@ -12,7 +13,7 @@ use super::{
     Connection, error, js_bytes,
     tidy::Unnamed,
     transaction::{Mode, Transaction, existed, result},
-    value::{bytes, place_of, place_row, with_array},
+    value::{KEY, bytes, place_of, place_row, with_array},
 };
 use crate::platform::{
     BoxFuture,
@@ -121,9 +122,9 @@ fn run(connection: Rc<Connection>, placed: DatabaseResult<Placed>, reply: Reply)
     spawn_local(async move {
         let done = match begun {
             Ok((write, left, unnamed)) => {
-                let done = write.finish().await;
+                let (done, left) = future::join(write.finish(), left).await;
                 drop(unnamed);
-                if let Ok(left) = left.await {
+                if let Ok(left) = left {
                     connection.tidy(left.into_iter().flatten());
                 }
                 done
@@ -134,8 +135,7 @@ fn run(connection: Rc<Connection>, placed: DatabaseResult<Placed>, reply: Reply)
     });
 }
 
-/// The segments that lose a value by these steps. Asked for in a transaction of its own, just before: a
-/// row that cannot be read any more must not fail the batch that deletes or replaces it.
+/// The segments that may lose a value by these steps, asked for in a transaction of its own before.
 fn left(
     connection: &Rc<Connection>,
     steps: &[Step],
@@ -148,8 +148,9 @@ fn left(
         Some(_) => ops.filter(|op| loses(op)).map(|op| op.key().clone()).collect(),
         None => Vec::new(),
     };
-    connection.ask_each(Table::Blocks, keys, IdbObjectStore::get, |request| {
-        Ok(result(request).ok().flatten().and_then(|row| Some(place_of(&row)?.segment)))
+    let ask = |blocks: &IdbObjectStore, key: &_| blocks.index(KEY)?.get(key);
+    connection.ask_each(Table::Blocks, keys, ask, |request| {
+        Ok(result(request)?.and_then(|row| Some(place_of(&row)?.segment)))
     })
 }
 
@@ -246,8 +247,12 @@ fn issue(
 ) -> DatabaseResult<Vec<Outcome>> {
     for (step, question) in &asked {
         if let (Op::Expect { value, .. }, Some(question)) = (&step.op, question) {
-            let found = result(question)?.map(|value| bytes(&value)).transpose()?;
-            if found != *value {
+            // What is not here to be compared is not what was expected.
+            let same = match (result(question)?, value) {
+                (Some(found), Some(value)) => bytes(&found).is_ok_and(|found| found == *value),
+                (found, value) => found.is_none() && value.is_none(),
+            };
+            if !same {
                 return Err(DatabaseError::Conflict);
             }
         }
@@ -259,7 +264,9 @@ fn issue(
         let request = match op {
             Op::Expect { .. } => continue,
             Op::Delete { .. } => store.delete(&key),
-            Op::Put { value, .. } => with_row(&value, place, |row| store.put_with_key(row, &key))?,
+            Op::Put { value, .. } => {
+                with_row(&key, &value, place, |row| store.put_with_key(row, &key))?
+            }
             Op::PutNew { value, .. } => match question {
                 Some(question) if result(&question)?.is_some() => {
                     outcomes.push(Outcome::Existed);
@@ -267,10 +274,10 @@ fn issue(
                 }
                 Some(_) => {
                     outcomes.push(Outcome::Put);
-                    with_row(&value, place, |row| store.put_with_key(row, &key))?
+                    with_row(&key, &value, place, |row| store.put_with_key(row, &key))?
                 }
                 None => {
-                    let added = with_row(&value, place, |row| store.add_with_key(row, &key))?;
+                    let added = with_row(&key, &value, place, |row| store.add_with_key(row, &key))?;
                     outcomes.extend(added.iter().cloned().map(Outcome::Added));
                     added
                 }
@@ -282,12 +289,13 @@ fn issue(
 }
 
 fn with_row<T>(
+    key: &JsValue,
     value: &[u8],
     place: Option<Place>,
-    issue: impl FnOnce(&wasm_bindgen::JsValue) -> T,
+    issue: impl FnOnce(&JsValue) -> T,
 ) -> DatabaseResult<T> {
     match place {
-        Some(place) => Ok(issue(&place_row(place)?)),
+        Some(place) => Ok(issue(&place_row(key, place)?)),
         None => Ok(with_array(value, issue)),
     }
 }

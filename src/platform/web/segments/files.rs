@@ -4,29 +4,44 @@ use bytes::Bytes;
 use js_sys::Uint8Array;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, FileSystemDirectoryHandle, FileSystemFileHandle, FileSystemRemoveOptions};
+use web_sys::{
+    Blob, DomException, FileSystemDirectoryHandle, FileSystemFileHandle, FileSystemRemoveOptions,
+};
 
-use super::Place;
-use crate::platform::web::storage;
+use super::{MAX_VALUE, Place};
+use crate::platform::{database::DatabaseResult, web::storage};
 
-/// What is at each of `places` in `folder`; `None` if it is lost or these files cannot be had here.
-pub async fn read_files(name: &str, places: &[Place]) -> Vec<Option<Bytes>> {
-    let folder = folder(name).await.ok();
-    let mut open: Option<(u32, Blob)> = None;
-    let mut found = Vec::with_capacity(places.len());
+/// What is at each of `places` in the folder `name`; `None` if it is lost.
+pub async fn read_files(name: &str, places: &[Place]) -> DatabaseResult<Vec<Option<Bytes>>> {
+    let folder = found(folder(name).await)?;
+    let mut open: Option<(u32, Option<Blob>)> = None;
+    let mut values = Vec::with_capacity(places.len());
     for place in places {
-        if open.as_ref().is_none_or(|(segment, _)| *segment != place.segment) {
-            open = match &folder {
-                Some(folder) => file(folder, place.segment).await.ok(),
+        let file = match &open {
+            Some((segment, file)) if *segment == place.segment => file.clone(),
+            _ => match &folder {
+                Some(folder) => found(file(folder, place.segment).await)?,
                 None => None,
-            };
-        }
-        found.push(match &open {
-            Some((_, file)) => slice(file, *place).await.ok(),
+            },
+        };
+        values.push(match &file {
+            Some(file) => found(slice(file, *place).await)?.flatten(),
             None => None,
         });
+        open = Some((place.segment, file));
     }
-    found
+    Ok(values)
+}
+
+/// `None` for what is not there or can no longer be read.
+fn found<T>(result: Result<T, JsValue>) -> DatabaseResult<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(thrown) => match thrown.dyn_ref::<DomException>().map(DomException::name).as_deref() {
+            Some("NotFoundError" | "NotReadableError") => Ok(None),
+            _ => Err(super::failed(&thrown)),
+        },
+    }
 }
 
 /// Deletes `folder` with its segments, unless somebody has them open: then the next who opens the
@@ -39,7 +54,7 @@ pub async fn remove_folder(name: &str) {
 }
 
 async fn parent() -> Result<FileSystemDirectoryHandle, JsValue> {
-    let manager = storage::manager().ok_or(JsValue::UNDEFINED)?;
+    let manager = storage::manager().ok_or("there are no files here")?;
     let root: FileSystemDirectoryHandle =
         JsFuture::from(manager.get_directory()).await?.dyn_into()?;
     JsFuture::from(root.get_directory_handle("tabpeer")).await?.dyn_into()
@@ -49,18 +64,18 @@ async fn folder(name: &str) -> Result<FileSystemDirectoryHandle, JsValue> {
     JsFuture::from(parent().await?.get_directory_handle(name)).await?.dyn_into()
 }
 
-async fn file(folder: &FileSystemDirectoryHandle, segment: u32) -> Result<(u32, Blob), JsValue> {
+async fn file(folder: &FileSystemDirectoryHandle, segment: u32) -> Result<Blob, JsValue> {
     let handle = JsFuture::from(folder.get_file_handle(&segment.to_string())).await?;
-    let file = JsFuture::from(handle.dyn_into::<FileSystemFileHandle>()?.get_file()).await?;
-    Ok((segment, file.dyn_into()?))
+    JsFuture::from(handle.dyn_into::<FileSystemFileHandle>()?.get_file()).await?.dyn_into()
 }
 
-async fn slice(file: &Blob, place: Place) -> Result<Bytes, JsValue> {
-    let (start, end) = (f64::from(place.offset), f64::from(place.offset) + f64::from(place.length));
-    let part = file.slice_with_f64_and_f64(start, end)?;
-    if part.size() != f64::from(place.length) {
-        return Err(JsValue::UNDEFINED);
+/// `None` if the file ends before.
+async fn slice(file: &Blob, place: Place) -> Result<Option<Bytes>, JsValue> {
+    let (start, length) = (f64::from(place.offset), f64::from(place.length));
+    let part = file.slice_with_f64_and_f64(start, start + length)?;
+    if part.size() != length || place.length as usize > MAX_VALUE {
+        return Ok(None);
     }
     let buffer = JsFuture::from(part.array_buffer()).await?;
-    Ok(Uint8Array::new(&buffer).to_vec().into())
+    Ok(Some(Uint8Array::new(&buffer).to_vec().into()))
 }
