@@ -52,6 +52,7 @@ export class FileStream {
     const end = () => signal?.removeEventListener('abort', abort);
     return new ReadableStream(
       {
+        type: 'bytes',
         start(controller) {
           abort = () => {
             pieces.cancel();
@@ -62,14 +63,19 @@ export class FileStream {
         },
         // Asked only when the reader wants more: nothing piles up here.
         async pull(controller) {
+          // The array of a reader that brings its own.
+          const own = controller.byobRequest;
           try {
-            const piece = await settle(pieces.next());
+            const piece = await settle(own ? pieces.fill(own.view) : pieces.next());
             if (signal?.aborted) return;
-            if (piece) {
-              controller.enqueue(piece);
-            } else {
+            if (!piece) {
               end();
               controller.close();
+              own?.respond(0);
+            } else if (own) {
+              own.respond(piece);
+            } else {
+              controller.enqueue(piece);
             }
           } catch (error) {
             end();

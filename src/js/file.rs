@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use bytes::Bytes;
 use futures::{
     StreamExt as _,
     future::AbortHandle,
@@ -70,7 +71,8 @@ impl OpenFile {
             futures::stream::once(stream).flat_map(flatten),
         ));
         let (stream, abort) = abortable(stream);
-        Ok(Pieces { stream: Rc::new(Mutex::new(Some(stream))), abort })
+        let source = Source { stream: Some(stream), rest: Bytes::new() };
+        Ok(Pieces { source: Rc::new(Mutex::new(source)), abort })
     }
 }
 
@@ -92,39 +94,66 @@ fn flatten(opened: Result<ByteStream>) -> ByteStream {
 /// The bytes of one read, piece by piece.
 #[wasm_bindgen]
 pub struct Pieces {
-    stream: Rc<Mutex<Option<Abortable<ByteStream>>>>,
+    source: Rc<Mutex<Source>>,
     abort: AbortHandle,
+}
+
+struct Source {
+    stream: Option<Abortable<ByteStream>>,
+    /// What a reader's own array had no room for.
+    rest: Bytes,
+}
+
+impl Source {
+    /// The next bytes; none after the last.
+    async fn next(&mut self) -> Result<Bytes, JsValue> {
+        let mut bytes = std::mem::take(&mut self.rest);
+        while bytes.is_empty()
+            && let Some(stream) = &mut self.stream
+        {
+            match stream.next().await {
+                Some(Ok(next)) => bytes = next,
+                end => {
+                    self.stream = None;
+                    end.transpose().map_err(|error| failure(&error))?;
+                }
+            }
+        }
+        Ok(bytes)
+    }
 }
 
 #[wasm_bindgen]
 impl Pieces {
     /// The next piece, `undefined` after the last one.
     pub fn next(&self) -> Promise {
-        let stream = self.stream.clone();
+        let source = self.source.clone();
         promise(None, async move {
-            let mut stream = stream.lock().await;
-            let next = match stream.as_mut() {
-                Some(stream) => stream.next().await,
-                None => None,
-            };
-            match next {
-                Some(Ok(bytes)) => Ok(Uint8Array::from(&bytes[..]).into()),
-                Some(Err(error)) => {
-                    *stream = None;
-                    Err(failure(&error))
-                }
-                None => {
-                    *stream = None;
-                    Ok(JsValue::UNDEFINED)
-                }
-            }
+            let bytes = source.lock().await.next().await?;
+            Ok(match bytes.is_empty() {
+                true => JsValue::UNDEFINED,
+                false => Uint8Array::from(&bytes[..]).into(),
+            })
         })
     }
 
-    /// Ends the transfer, also under a `next` that waits.
+    /// Fills `array` from its start; resolves with how many bytes were written, 0 after the last.
+    pub fn fill(&self, array: Uint8Array) -> Promise {
+        let source = self.source.clone();
+        promise(None, async move {
+            let mut source = source.lock().await;
+            let mut bytes = source.next().await?;
+            let part = bytes.split_to(bytes.len().min(array.length() as usize));
+            array.subarray(0, part.len() as u32).copy_from(&part);
+            source.rest = bytes;
+            Ok((part.len() as u32).into())
+        })
+    }
+
+    /// Ends the transfer, also under a `next` or `fill` that waits.
     pub fn cancel(&self) {
         self.abort.abort();
-        let stream = self.stream.clone();
-        wasm_bindgen_futures::spawn_local(async move { drop(stream.lock().await.take()) });
+        let source = self.source.clone();
+        wasm_bindgen_futures::spawn_local(async move { drop(source.lock().await.stream.take()) });
     }
 }

@@ -343,6 +343,28 @@ export class FileStream {
   /**
    * The bytes in order, as they arrive; no more of the file is fetched ahead than about 16 MiB. Cancelling
    * it stops the fetch. Fails as `getFile` does.
+   *
+   * It is a byte stream: a reader may bring an array of its own, which is filled and given back. However
+   * large the file, that is all the memory it takes. Else each piece is a new array, and a browser lets
+   * about 100 MB of those lie around before it collects them.
+   *
+   * ```js
+   * import { connect } from 'tabpeer';
+   *
+   * const peer = await connect();
+   * const { fileCid } = await peer.storeFile('large.bin', new Uint8Array(3_000_000));
+   * const file = await peer.getFile(fileCid, undefined, { stream: true });
+   * const reader = file.stream().getReader({ mode: 'byob' });
+   * let array = new Uint8Array(1_000_000);
+   * let bytes = 0;
+   * for (;;) {
+   *   const { value, done } = await reader.read(array);
+   *   if (done) break;
+   *   bytes += value.length; // use value here
+   *   array = new Uint8Array(value.buffer); // the same memory again
+   * }
+   * console.assert(bytes === file.size);
+   * ```
    */
   stream(range?: ByteRange): ReadableStream<Uint8Array<ArrayBuffer>>;
   /** Waits for all of the range. */

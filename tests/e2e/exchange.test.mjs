@@ -95,6 +95,47 @@ describe('fetching while it arrives', { timeout: 240_000 }, () => {
       assert.equal(await peer.has(cid), false);
     }));
 
+  test('a reader may bring its own array, whatever its size, and end in the middle', () =>
+    stage.visitor({ relays }, async (peer) => {
+      const seen = await peer.attempt(async (peer, cid) => {
+        const file = await peer.getFile(cid, undefined, { stream: true });
+        const own = async (stream, lengths) => {
+          const reader = stream.getReader({ mode: 'byob' });
+          const pieces = [];
+          for (let at = 0; ; at += 1) {
+            const { value, done } = await reader.read(new Uint8Array(lengths[at % lengths.length]));
+            if (done) break;
+            pieces.push(value);
+          }
+          return sha256(await new Blob(pieces).arrayBuffer());
+        };
+        const [one, two] = file.stream().tee();
+        const all = await Promise.all([
+          own(file.stream(), [1 << 20]),
+          own(file.stream(), [3_000_000, 70_000, 999]),
+          own(one, [500_000]),
+          sha256(await new Response(two).arrayBuffer()),
+        ]);
+        // One that changes its mind.
+        const stream = file.stream();
+        const first = stream.getReader({ mode: 'byob' });
+        const { value } = await first.read(new Uint8Array(10));
+        first.releaseLock();
+        const second = stream.getReader();
+        const pieces = [value];
+        for (let next = await second.read(); !next.done; next = await second.read()) pieces.push(next.value);
+        all.push(await sha256(await new Blob(pieces).arrayBuffer()));
+        const empty = file.stream({ start: 5, end: 5 }).getReader({ mode: 'byob' });
+        const nothing = await empty.read(new Uint8Array(10));
+        const left = file.stream().getReader({ mode: 'byob' });
+        const pending = left.read(new Uint8Array(10));
+        await left.cancel();
+        return { all: [...new Set(all)], nothing: nothing.done, pending: (await pending).done };
+      }, cid);
+      assert.deepEqual(seen, { all: [content.sha256], nothing: true, pending: true });
+      await peer.works();
+    }));
+
   test('what is not read is not fetched, and cancelling ends the transfer', () =>
     stage.visitor({ relays }, async (peer) => {
       const { cid: long } = await stage.relayed('long.bin', LONG, 7);
