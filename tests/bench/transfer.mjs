@@ -33,9 +33,11 @@ const CHOSEN = process.env.TABPEER_BENCH_PARTS?.split(',') ?? Object.keys(PARTS)
 
 const HELIA = 'Helia over ws, 100 MiB into IndexedDB';
 const MEMORY = `renderer memory above idle while streaming ${STREAMED / MIB} MiB (MB)`;
+const MEMORY_IN_PIECES = `the same, each piece a new array (MB)`;
 const plain = (transport) => `plain stream over ${transport}, 100 MiB`;
 const stored = (transport) => `tabpeer over ${transport}, 100 MiB into IndexedDB`;
 const asArray = (transport) => `tabpeer over ${transport}, 100 MiB into IndexedDB and as one array`;
+const inPieces = (transport) => `tabpeer over ${transport}, 100 MiB into IndexedDB, each piece a new array`;
 const several = (count) => `tabpeer over webtransport, 100 MiB of ${count} ${count === 1 ? 'provider' : 'providers'}`;
 const smallFiles = (transport) => `tabpeer over ${transport}, a directory of 1000 files of 10 KiB (files/s)`;
 
@@ -83,11 +85,15 @@ async function transports(cid) {
       });
     }
   }
-  for (const transport of TRANSPORTS) {
-    await attempt(asArray(transport), SIZE, async ({ call }) => {
-      await call('open', [relay.address(transport)]);
-      return rate(await call('whole', { cid, size: SIZE }));
-    });
+  for (let run = 0; run < FEW_RUNS; run += 1) {
+    for (const transport of TRANSPORTS) {
+      for (const [name, how] of [[inPieces, 'pieces'], [asArray, 'whole']]) {
+        await attempt(name(transport), SIZE, async ({ call }) => {
+          await call('open', [relay.address(transport)]);
+          return rate(await call(how, { cid, size: SIZE }));
+        });
+      }
+    }
   }
 }
 
@@ -125,16 +131,18 @@ async function memory() {
   const large = await noiseFile(site.folder, 'large.bin', STREAMED, 43);
   const cid = await relay.add(large, { profile: PROFILE });
   await rm(large);
-  await attempt(`tabpeer over webtransport, ${STREAMED / MIB} MiB into IndexedDB`, STREAMED, async ({ browser, call, profile }) => {
-    await call('open', [relay.address('webtransport')]);
-    await browser.collectGarbage();
-    let seconds;
-    const grown = await growth(profile, async () => {
-      seconds = await call('stream', { cid, size: STREAMED });
+  for (const [name, how] of [[MEMORY, 'stream'], [MEMORY_IN_PIECES, 'pieces']]) {
+    await attempt(`tabpeer over webtransport, ${STREAMED / MIB} MiB into IndexedDB`, STREAMED, async ({ browser, call, profile }) => {
+      await call('open', [relay.address('webtransport')]);
+      await browser.collectGarbage();
+      let seconds;
+      const grown = await growth(profile, async () => {
+        seconds = await call(how, { cid, size: STREAMED });
+      });
+      figures.record(name, grown / 1e6);
+      return rate(seconds, STREAMED);
     });
-    figures.record(MEMORY, grown / 1e6);
-    return rate(seconds, STREAMED);
-  });
+  }
 }
 
 /** One fetch of `size` bytes at most, which says its figure; whether it completes is counted. */

@@ -65,12 +65,12 @@ describe('blocks whose files are gone', { timeout: 240_000 }, () => {
       const all = await (await navigator.storage.getDirectory()).getDirectoryHandle('tabpeer');
       let rewritten = 0;
       for (const { name } of await indexedDB.databases()) {
-        const folder = await all.getDirectoryHandle(`db-${encodeURIComponent(name)}`);
         const database = await done(indexedDB.open(name));
         const blocks = () => database.transaction('blocks', 'readwrite').objectStore('blocks');
         for (const key of await done(blocks().getAllKeys())) {
           const { segment, offset, length } = await done(blocks().get(key));
           if (!segment) continue;
+          const folder = await all.getDirectoryHandle(`db-${encodeURIComponent(name)}`);
           const file = await (await folder.getFileHandle(`${segment}`)).getFile();
           const bytes = await file.slice(offset, offset + length).arrayBuffer();
           await done(blocks().put(kind === 'blobs' ? new Blob([bytes]) : new Uint8Array(bytes), key));
@@ -98,7 +98,7 @@ describe('blocks whose files are gone', { timeout: 240_000 }, () => {
 
   const store = async () => (await page.storeFiles({ 'large.bin': large.file }))['large.bin'].fileCid;
 
-  /** For the first moments of a visit, blocks go into the database. */
+  /** Where the worker is slow to start, the first blocks go into the database. */
   async function storeInSegments() {
     for (;;) {
       const cid = await store();

@@ -13,7 +13,7 @@ mod value;
 mod write;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::{Rc, Weak},
     sync::Arc,
 };
@@ -42,9 +42,14 @@ use super::{
 use crate::platform::{
     BoxFuture,
     database::{Batch, Database, DatabaseError, DatabaseResult, Databases, Table, Usage},
+    time::{Duration, timeout},
 };
 
 pub use open::VERSION;
+
+/// How long the first large values wait for a worker that is starting. It takes about 50 ms, unless
+/// another tab has the segments.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A connection to one database of this origin.
 pub struct IdbDatabase {
@@ -60,8 +65,7 @@ impl IdbDatabase {
         Ok(Self { connection: Connection::new(database, segments::folder(name)) })
     }
 
-    /// Whether large blocks go to segments; waits until that is known. (Nobody has to: until then they
-    /// go into the database.)
+    /// Whether large blocks go to segments; waits until that is known.
     pub async fn has_segments(&self) -> bool {
         self.connection.opening_segments().await;
         self.connection.segments().is_some()
@@ -146,7 +150,8 @@ impl Database for IdbDatabase {
         let connection = self.connection.clone();
         // Runs after every write that was started before it.
         let start = move || drop(reply.send(connection.start(Table::ALL, Mode::Write)));
-        self.connection.order.start(&[], start);
+        let turn = self.connection.order.hold(&[]);
+        self.connection.order.release(turn, start);
         self.connection.closed.borrow_mut().get_or_insert_with(|| "close() was called".into());
         let connection = self.connection.clone();
         Box::pin(async move {
@@ -173,6 +178,8 @@ struct Connection {
     segments: RefCell<Option<Rc<Segments>>>,
     /// Ends when it is known whether there are any.
     opening: RefCell<Option<Shared<LocalBoxFuture<'static, ()>>>>,
+    /// The first large values wait for that a little while.
+    patience: Cell<bool>,
     ledger: Ledger,
     order: Order,
     /// Why nothing is asked any more.
@@ -190,6 +197,7 @@ impl Connection {
             folder,
             segments: RefCell::default(),
             opening: RefCell::default(),
+            patience: Cell::new(true),
             ledger: Ledger::default(),
             order: Order::default(),
             closed: RefCell::default(),
@@ -217,6 +225,22 @@ impl Connection {
 
     fn segments(&self) -> Option<Rc<Segments>> {
         self.segments.borrow().clone()
+    }
+
+    /// Whether there are segments, or it is not known yet and worth waiting for.
+    fn may_have_segments(&self) -> bool {
+        self.segments().is_some()
+            || self.patience.get()
+                && self.opening.borrow().as_ref().is_some_and(|opening| opening.peek().is_none())
+    }
+
+    /// The segments, if there are any [`SOON`].
+    async fn soon_segments(self: &Rc<Self>) -> Option<Rc<Segments>> {
+        if self.segments().is_none() && self.patience.get() {
+            let known = timeout(SOON, self.opening_segments()).await.is_ok();
+            self.patience.set(known);
+        }
+        self.segments()
     }
 
     /// A worker is started by whoever first has to do with blocks; some only look for an identity.
@@ -251,7 +275,8 @@ impl Connection {
         }
         let (reply, started) = oneshot::channel();
         let connection = self.clone();
-        self.order.start(&[], move || drop(reply.send(start(&connection))));
+        let turn = self.order.hold(&[]);
+        self.order.release(turn, move || drop(reply.send(start(&connection))));
         Box::pin(async move {
             match started.await {
                 Ok(started) => started.await,
@@ -365,7 +390,7 @@ impl Drop for Connection {
     }
 }
 
-/// Until this is done, and where it fails, large values go into the database. It may wait as long as
+/// Where it fails, and while it takes long, large values go into the database. It may wait as long as
 /// another tab has the segments.
 async fn open_segments(connection: Weak<Connection>) {
     let Some(folder) = connection.upgrade().map(|connection| connection.folder.clone()) else {

@@ -5,6 +5,8 @@ import { connect } from 'tabpeer';
 import { rawDownload } from 'tabpeer/raw';
 import { describe, dial, readFile, startHelia } from '../../interop/helia.mjs';
 
+const ARRAY_BYTES = 1 << 20;
+
 let helia;
 
 globalThis.bench = {
@@ -19,13 +21,29 @@ globalThis.bench = {
     return seconds;
   },
 
-  /** Reads a file while it comes, until it is stored. */
+  /** Reads a file while it comes, into one array again and again, until it is stored. */
   stream({ cid, size }) {
     return timed(async () => {
       const file = await peer.getFile(cid, undefined, { stream: true });
-      const reader = file.stream().getReader();
+      const reader = file.stream().getReader({ mode: 'byob' });
       let bytes = 0;
-      for (let next = await reader.read(); !next.done; next = await reader.read()) bytes += next.value.length;
+      for (let array = new Uint8Array(ARRAY_BYTES); ; ) {
+        const { value, done } = await reader.read(array);
+        if (done) break;
+        bytes += value.length;
+        array = new Uint8Array(value.buffer);
+      }
+      if (bytes !== size) throw new Error(`${bytes} bytes instead of ${size}`);
+      if (!(await peer.hasFile(cid))) throw new Error('it was not stored');
+    });
+  },
+
+  /** The same, each piece in an array of its own. */
+  pieces({ cid, size }) {
+    return timed(async () => {
+      const file = await peer.getFile(cid, undefined, { stream: true });
+      let bytes = 0;
+      for await (const piece of file.stream()) bytes += piece.length;
       if (bytes !== size) throw new Error(`${bytes} bytes instead of ${size}`);
       if (!(await peer.hasFile(cid))) throw new Error('it was not stored');
     });

@@ -24,7 +24,7 @@ struct Turn {
     tables: Vec<Table>,
     /// What it writes, in whichever of its tables.
     keys: BTreeSet<Bytes>,
-    /// `None` while its values are on their way.
+    /// `None` until it can start: its values are on their way.
     start: Option<Start>,
 }
 
@@ -33,12 +33,26 @@ struct Turn {
 pub struct Held(u64);
 
 impl Order {
-    /// Takes a place for a batch that cannot start yet.
-    pub fn hold(&self, batch: &[Op]) -> Held {
-        Held(self.push(batch, None))
+    pub fn is_idle(&self) -> bool {
+        self.waiting.borrow().is_empty()
     }
 
-    /// The batch that holds the place can start.
+    /// Takes a place for what writes `batch`, or, if that is empty, reads.
+    pub fn hold(&self, batch: &[Op]) -> Held {
+        let number = self.last.get() + 1;
+        self.last.set(number);
+        let mut turn = Turn { number, tables: Vec::new(), keys: BTreeSet::new(), start: None };
+        for op in batch.iter().filter(|op| !matches!(op, Op::Expect { .. })) {
+            if !turn.tables.contains(&op.table()) {
+                turn.tables.push(op.table());
+            }
+            turn.keys.insert(op.key().clone());
+        }
+        self.waiting.borrow_mut().push_back(turn);
+        Held(number)
+    }
+
+    /// What holds the place can start: now, or after all before it.
     pub fn release(&self, held: Held, start: impl FnOnce() + 'static) {
         let mut waiting = self.waiting.borrow_mut();
         if let Some(turn) = waiting.iter_mut().find(|turn| turn.number == held.0) {
@@ -47,15 +61,6 @@ impl Order {
         drop(waiting);
         while let Some(start) = self.next() {
             start();
-        }
-    }
-
-    /// Starts what writes `batch`, nothing for a read: now, or after all that waits.
-    pub fn start(&self, batch: &[Op], start: impl FnOnce() + 'static) {
-        if self.waiting.borrow().is_empty() {
-            start();
-        } else {
-            self.push(batch, Some(Box::new(start)));
         }
     }
 
@@ -69,20 +74,6 @@ impl Order {
     /// Whether what waits writes anything in `table`.
     pub fn writes_to(&self, table: Table) -> bool {
         self.waiting.borrow().iter().any(|turn| turn.tables.contains(&table))
-    }
-
-    fn push(&self, batch: &[Op], start: Option<Start>) -> u64 {
-        let number = self.last.get() + 1;
-        self.last.set(number);
-        let mut turn = Turn { number, tables: Vec::new(), keys: BTreeSet::new(), start };
-        for op in batch.iter().filter(|op| !matches!(op, Op::Expect { .. })) {
-            if !turn.tables.contains(&op.table()) {
-                turn.tables.push(op.table());
-            }
-            turn.keys.insert(op.key().clone());
-        }
-        self.waiting.borrow_mut().push_back(turn);
-        number
     }
 
     fn next(&self) -> Option<Start> {

@@ -34,19 +34,22 @@ type Reply = oneshot::Sender<DatabaseResult<Vec<bool>>>;
 /// Starts the batch as soon as the order of calls allows.
 pub fn start(connection: &Rc<Connection>, batch: Batch, reply: Reply) {
     let held = connection.clone();
-    match connection.segments() {
-        Some(segments) if batch.iter().any(is_placed) => {
-            let turn = connection.order.hold(&batch);
-            spawn_local(async move {
-                let placed = place(&held, &segments, batch).await;
-                let connection = held.clone();
-                held.order.release(turn, move || run(connection, placed, reply));
-            });
-        }
-        _ => {
-            let steps = batch.iter().cloned().map(|op| Step { op, place: None }).collect();
-            let placed = Placed { steps, unnamed: None };
-            connection.order.start(&batch, move || run(held, Ok(placed), reply));
+    if connection.may_have_segments() && batch.iter().any(is_placed) {
+        let turn = connection.order.hold(&batch);
+        spawn_local(async move {
+            let placed = match held.soon_segments().await {
+                Some(segments) => place(&held, &segments, batch).await,
+                None => Ok(Placed::nowhere(batch)),
+            };
+            let connection = held.clone();
+            held.order.release(turn, move || run(connection, placed, reply));
+        });
+    } else {
+        let turn = (!connection.order.is_idle()).then(|| connection.order.hold(&batch));
+        let start = move || run(held, Ok(Placed::nowhere(batch)), reply);
+        match turn {
+            Some(turn) => connection.order.release(turn, start),
+            None => start(),
         }
     }
 }
@@ -55,6 +58,14 @@ pub fn start(connection: &Rc<Connection>, batch: Batch, reply: Reply) {
 struct Placed {
     steps: Vec<Step>,
     unnamed: Option<Unnamed>,
+}
+
+impl Placed {
+    /// All values go into the database.
+    fn nowhere(batch: Batch) -> Self {
+        let steps = batch.into_iter().map(|op| Step { op, place: None }).collect();
+        Self { steps, unnamed: None }
+    }
 }
 
 struct Step {
@@ -92,23 +103,21 @@ async fn place(
         large.push(at);
         values.push(value.clone());
     }
-    let mut steps: Vec<Step> = batch.into_iter().map(|op| Step { op, place: None }).collect();
+    let mut placed = Placed::nowhere(batch);
     if values.is_empty() {
-        return Ok(Placed { steps, unnamed: None });
+        return Ok(placed);
     }
     match connection.appended(segments.append(&values), |place| Some(*place)).await {
         Ok((places, unnamed)) => {
             for (at, place) in large.into_iter().zip(places) {
-                steps[at].place = Some(place);
+                placed.steps[at].place = Some(place);
             }
-            Ok(Placed { steps, unnamed: Some(unnamed) })
+            placed.unnamed = Some(unnamed);
         }
-        Err(DatabaseError::QuotaExceeded) => Err(DatabaseError::QuotaExceeded),
-        Err(error) => {
-            tracing::warn!(%error, "no segment takes values; they go into the database");
-            Ok(Placed { steps, unnamed: None })
-        }
+        Err(DatabaseError::QuotaExceeded) => return Err(DatabaseError::QuotaExceeded),
+        Err(error) => tracing::warn!(%error, "no segment takes values; they go into the database"),
     }
+    Ok(placed)
 }
 
 /// Starts the transaction now, and answers when it is done.
