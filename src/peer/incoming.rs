@@ -199,14 +199,22 @@ impl Incoming {
 pub(super) struct Reading {
     incoming: Incoming,
     reader: Reader,
+    /// The blocks of a file's head, which the next range may begin with.
+    held: Vec<Block>,
+    holding: bool,
     done: u64,
 }
 
 impl Reading {
-    pub(super) fn new(incoming: Incoming, range: Option<Range<u64>>) -> Result<Self> {
+    /// `held` are blocks of the file that are here already.
+    pub(super) fn new(
+        incoming: Incoming,
+        range: Option<Range<u64>>,
+        held: Vec<Block>,
+    ) -> Result<Self> {
         let reader = Reader::new(incoming.root, range)
             .map_err(|error| convert::read_error(incoming.root, &error))?;
-        Ok(Self { incoming, reader, done: 0 })
+        Ok(Self { incoming, reader, held, holding: false, done: 0 })
     }
 
     /// For another range of the same file.
@@ -214,7 +222,7 @@ impl Reading {
         let mut incoming = self.incoming;
         let missing: Vec<Cid> = self.reader.missing().copied().collect();
         incoming.fetch.cancel(&missing);
-        Self::new(incoming, range)
+        Self::new(incoming, range, self.held)
     }
 
     /// Length of the file, once its root is here.
@@ -229,7 +237,7 @@ impl Reading {
     /// The next bytes in order; `None` at the end of the range.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            self.want_more();
+            self.want_more()?;
             match self.reader.next() {
                 ReadStep::Bytes(bytes) => {
                     self.done += bytes.len() as u64;
@@ -242,17 +250,23 @@ impl Reading {
             let block = self.incoming.next().await?;
             let block = block.ok_or_else(|| convert::missing(&self.incoming.root))?;
             self.supply(&block)?;
+            if self.holding {
+                self.held.push(block);
+            }
         }
     }
 
-    /// The first bytes of the range, for telling what they are.
+    /// The first bytes of the range, for telling what they are. What they came in is held for
+    /// [`Reading::again`].
     pub(super) async fn head(&mut self) -> Result<Vec<u8>> {
+        self.holding = true;
         let mut head = Vec::with_capacity(mime::SNIFF_LEN);
         while head.len() < mime::SNIFF_LEN
             && let Some(piece) = self.next().await?
         {
             head.extend_from_slice(&piece);
         }
+        self.holding = false;
         Ok(head)
     }
 
@@ -279,14 +293,32 @@ impl Reading {
     }
 
     /// Keeps the sources busy, in batches rather than block by block.
-    fn want_more(&mut self) {
+    fn want_more(&mut self) -> Result<()> {
         let window = match self.incoming.leaf {
             0 => FIRST_WINDOW,
             leaf => (AHEAD / leaf).clamp(MIN_WINDOW, MAX_WINDOW),
         };
-        if self.incoming.fetch.outstanding() * 4 <= window * 3 {
-            let wants = self.reader.wants(window);
+        if self.incoming.fetch.outstanding() * 4 > window * 3 {
+            return Ok(());
+        }
+        loop {
+            let mut wants = self.reader.wants(window);
+            let (held, other) = std::mem::take(&mut self.held)
+                .into_iter()
+                .partition::<Vec<_>, _>(|block| wants.contains(block.cid()));
+            self.held = other;
+            wants.retain(|cid| !held.iter().any(|block| block.cid() == cid));
             self.incoming.fetch.want(&wants);
+            if held.is_empty() {
+                return Ok(());
+            }
+            // They say what else there is to want.
+            for block in held {
+                self.supply(&block)?;
+                if self.holding {
+                    self.held.push(block);
+                }
+            }
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn open(mut incoming: Incoming) -> Result<FileReader> {
     if read::is_directory(&root)? {
         return Err(Error::IsADirectory { path: cid.to_string() });
     }
-    let mut reading = Reading::new(incoming, Some(0..mime::SNIFF_LEN as u64))?;
+    let mut reading = Reading::new(incoming, Some(0..mime::SNIFF_LEN as u64), vec![root])?;
     let head = reading.head().await?;
     let size = reading.size().unwrap_or_default();
     let mime_type = mime::sniff(&head).to_owned();
