@@ -27,7 +27,9 @@
 //! which writes them behind in batches. The tree's owner task then applies the edit to the directory
 //! in memory and commits the rest of the blocks, the changed directory nodes, the reference counts
 //! and the new root as *one* batch, with compare-and-swap on the root. Edits that wait together
-//! share a commit. Only then does the call resolve: durable before visible.
+//! share a commit. Only then does the call resolve: durable before visible. In a browser a row of a
+//! large block says where its bytes are: a worker has appended them to a file before
+//! (`platform::web::segments`).
 //!
 //! # How a file comes
 //!
