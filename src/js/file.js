@@ -52,7 +52,8 @@ export class FileStream {
     const end = () => signal?.removeEventListener('abort', abort);
     return new ReadableStream(
       {
-        type: 'bytes',
+        // For readers that bring their own array.
+        type: globalThis.ReadableByteStreamController ? 'bytes' : undefined,
         start(controller) {
           abort = () => {
             pieces.cancel();
@@ -63,7 +64,6 @@ export class FileStream {
         },
         // Asked only when the reader wants more: nothing piles up here.
         async pull(controller) {
-          // The array of a reader that brings its own.
           const own = controller.byobRequest;
           try {
             const piece = await settle(own ? pieces.fill(own.view) : pieces.next());
@@ -71,7 +71,7 @@ export class FileStream {
             if (!piece) {
               end();
               controller.close();
-              own?.respond(0);
+              controller.byobRequest?.respond(0);
             } else if (own) {
               own.respond(piece);
             } else {

@@ -154,6 +154,8 @@ impl Pieces {
     pub fn cancel(&self) {
         self.abort.abort();
         let source = self.source.clone();
-        wasm_bindgen_futures::spawn_local(async move { drop(source.lock().await.stream.take()) });
+        wasm_bindgen_futures::spawn_local(async move {
+            *source.lock().await = Source { stream: None, rest: Bytes::new() };
+        });
     }
 }

@@ -344,9 +344,9 @@ export class FileStream {
    * The bytes in order, as they arrive; no more of the file is fetched ahead than about 16 MiB. Cancelling
    * it stops the fetch. Fails as `getFile` does.
    *
-   * It is a byte stream: a reader may bring an array of its own, which is filled and given back. However
-   * large the file, that is all the memory it takes. Else each piece is a new array, and a browser lets
-   * about 100 MB of those lie around before it collects them.
+   * Where the browser has byte streams (Safari before 26.2 has not), a reader may bring an array of its own,
+   * which is filled and given back, and no other is made for it. Else each piece is a new array, and a browser
+   * lets about 100 MB of those lie around before it collects them.
    *
    * ```js
    * import { connect } from 'tabpeer';
@@ -354,6 +354,7 @@ export class FileStream {
    * const peer = await connect();
    * const { fileCid } = await peer.storeFile('large.bin', new Uint8Array(3_000_000));
    * const file = await peer.getFile(fileCid, undefined, { stream: true });
+   * if (file.type !== 'file') throw new Error('a directory');
    * const reader = file.stream().getReader({ mode: 'byob' });
    * let array = new Uint8Array(1_000_000);
    * let bytes = 0;

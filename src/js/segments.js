@@ -37,6 +37,7 @@ async function handleOf(segment, create = false) {
 
 function close(segment, handle) {
   handles.delete(segment);
+  handle.flush();
   handle.close();
 }
 
@@ -107,9 +108,9 @@ const serve = {
     for (const place of each(places)) result.push((await read(place, (length) => new Uint8Array(length)))?.buffer);
     return { result, transfer: result.filter(Boolean) };
   },
-  /** Copies what is at the places to the end; answers where each is now, segment 0 for what is not there. */
-  async move(places) {
-    const moved = [];
+  /** Copies what is at the places to the end; answers where each is then, segment 0 for what is not there. */
+  async copy(places) {
+    const copied = [];
     const before = active && { ...active };
     try {
       for (const place of each(places)) {
@@ -117,16 +118,16 @@ const serve = {
           if (scratch.length < length) scratch = new Uint8Array(length);
           return scratch.subarray(0, length);
         });
-        moved.push(...(bytes ? await append(bytes) : [0, 0]), place[2]);
+        copied.push(...(bytes ? await append(bytes) : [0, 0]), place[2]);
       }
     } catch (error) {
       // No room: nothing refers to what was copied so far.
       if (before && active?.segment === before.segment) active.end = before.end;
       throw error;
     }
-    // What is moved may be old; it must not get lost with what was written last.
-    for (const [, handle] of handles) handle.flush();
-    return moved;
+    // It may be old, and must not get lost with what was written last. (A closed handle was flushed.)
+    for (const handle of handles.values()) handle.flush();
+    return copied;
   },
   async size(segment) {
     return (await handleOf(segment)).getSize();
@@ -137,7 +138,8 @@ const serve = {
   },
   async remove(segment) {
     serve.seal(segment);
-    if (handles.has(segment)) close(segment, handles.get(segment));
+    handles.get(segment)?.close();
+    handles.delete(segment);
     await folder.removeEntry(`${segment}`).catch((error) => {
       if (error.name !== 'NotFoundError') throw error;
     });

@@ -199,14 +199,13 @@ impl Incoming {
 pub(super) struct Reading {
     incoming: Incoming,
     reader: Reader,
-    /// The blocks of a file's head, which the next range may begin with.
+    /// Nodes that are here already, and need not be looked up when the reader wants them.
     held: Vec<Block>,
-    holding: bool,
     done: u64,
 }
 
 impl Reading {
-    /// `held` are blocks of the file that are here already.
+    /// `held` are nodes of the file that are here already.
     pub(super) fn new(
         incoming: Incoming,
         range: Option<Range<u64>>,
@@ -214,15 +213,15 @@ impl Reading {
     ) -> Result<Self> {
         let reader = Reader::new(incoming.root, range)
             .map_err(|error| convert::read_error(incoming.root, &error))?;
-        Ok(Self { incoming, reader, held, holding: false, done: 0 })
+        Ok(Self { incoming, reader, held, done: 0 })
     }
 
-    /// For another range of the same file.
-    pub(super) fn again(self, range: Option<Range<u64>>) -> Result<Self> {
+    /// For another range of the same file, whose root is `root`.
+    pub(super) fn again(self, range: Option<Range<u64>>, root: Block) -> Result<Self> {
         let mut incoming = self.incoming;
         let missing: Vec<Cid> = self.reader.missing().copied().collect();
         incoming.fetch.cancel(&missing);
-        Self::new(incoming, range, self.held)
+        Self::new(incoming, range, vec![root])
     }
 
     /// Length of the file, once its root is here.
@@ -250,23 +249,17 @@ impl Reading {
             let block = self.incoming.next().await?;
             let block = block.ok_or_else(|| convert::missing(&self.incoming.root))?;
             self.supply(&block)?;
-            if self.holding {
-                self.held.push(block);
-            }
         }
     }
 
-    /// The first bytes of the range, for telling what they are. What they came in is held for
-    /// [`Reading::again`].
+    /// The first bytes of the range, for telling what they are.
     pub(super) async fn head(&mut self) -> Result<Vec<u8>> {
-        self.holding = true;
         let mut head = Vec::with_capacity(mime::SNIFF_LEN);
         while head.len() < mime::SNIFF_LEN
             && let Some(piece) = self.next().await?
         {
             head.extend_from_slice(&piece);
         }
-        self.holding = false;
         Ok(head)
     }
 
@@ -292,7 +285,7 @@ impl Reading {
         self.reader.supply(block).map_err(|error| convert::read_error(cid, &error))
     }
 
-    /// Keeps the sources busy, in batches rather than block by block.
+    /// Keeps the sources busy, in batches rather than block by block; what is held is wanted of nobody.
     fn want_more(&mut self) -> Result<()> {
         let window = match self.incoming.leaf {
             0 => FIRST_WINDOW,
@@ -315,9 +308,6 @@ impl Reading {
             // They say what else there is to want.
             for block in held {
                 self.supply(&block)?;
-                if self.holding {
-                    self.held.push(block);
-                }
             }
         }
     }

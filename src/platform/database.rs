@@ -42,7 +42,8 @@ pub enum Op {
         table: Table,
         key: Bytes,
     },
-    /// The whole batch fails with [`DatabaseError::Conflict`] unless the key holds exactly this.
+    /// The whole batch fails with [`DatabaseError::Conflict`] unless the key holds exactly this. Not for
+    /// blocks, which a platform may keep elsewhere than in their rows.
     Expect {
         table: Table,
         key: Bytes,

@@ -35,9 +35,9 @@ const HELIA = 'Helia over ws, 100 MiB into IndexedDB';
 const MEMORY = `renderer memory above idle while streaming ${STREAMED / MIB} MiB (MB)`;
 const MEMORY_IN_PIECES = `the same, each piece a new array (MB)`;
 const plain = (transport) => `plain stream over ${transport}, 100 MiB`;
-const stored = (transport) => `tabpeer over ${transport}, 100 MiB into IndexedDB`;
-const asArray = (transport) => `tabpeer over ${transport}, 100 MiB into IndexedDB and as one array`;
-const inPieces = (transport) => `tabpeer over ${transport}, 100 MiB into IndexedDB, each piece a new array`;
+const stored = (transport) => `tabpeer over ${transport}, 100 MiB stored`;
+const asArray = (transport) => `tabpeer over ${transport}, 100 MiB stored and as one array`;
+const inPieces = (transport) => `tabpeer over ${transport}, 100 MiB stored, each piece a new array`;
 const several = (count) => `tabpeer over webtransport, 100 MiB of ${count} ${count === 1 ? 'provider' : 'providers'}`;
 const smallFiles = (transport) => `tabpeer over ${transport}, a directory of 1000 files of 10 KiB (files/s)`;
 
@@ -132,7 +132,8 @@ async function memory() {
   const cid = await relay.add(large, { profile: PROFILE });
   await rm(large);
   for (const [name, how] of [[MEMORY, 'stream'], [MEMORY_IN_PIECES, 'pieces']]) {
-    await attempt(`tabpeer over webtransport, ${STREAMED / MIB} MiB into IndexedDB`, STREAMED, async ({ browser, call, profile }) => {
+    const title = `tabpeer over webtransport, ${STREAMED / MIB} MiB stored${how === 'pieces' ? ', each piece a new array' : ''}`;
+    await attempt(title, STREAMED, async ({ browser, call, profile }) => {
       await call('open', [relay.address('webtransport')]);
       await browser.collectGarbage();
       let seconds;
@@ -177,7 +178,7 @@ function report() {
   console.log(`\nruns that completed (within ${STALLED_MS_PER_100_MIB / 1000} s for 100 MiB)`);
   for (const [name, { runs, complete }] of completed) console.log(line(`${complete} of ${runs}`, name));
   const total = (key) => TRANSPORTS.reduce((sum, transport) => sum + (completed.get(stored(transport))?.[key] ?? 0), 0);
-  console.log(line(`${total('complete')} of ${total('runs')}`, `tabpeer over ${TRANSPORTS.join(' and ')} together, 100 MiB into IndexedDB`));
+  console.log(line(`${total('complete')} of ${total('runs')}`, `tabpeer over ${TRANSPORTS.join(' and ')} together, 100 MiB stored`));
   console.log('\nagainst the targets');
   const of = (name) => figures.median(name);
   figures.target('WebTransport / its plain stream', of(stored('webtransport')) / of(plain('webtransport')), 0.7);

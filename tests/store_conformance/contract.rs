@@ -135,7 +135,7 @@ pub async fn calls_take_effect_in_their_order(place: &impl Place) {
         let (small, keys) = (get("small"), database.keys(table, None, 9));
         let deleted = database.write(vec![delete()]);
         let has = database.has_many(table, vec![key("k"), key("small")]);
-        let conflict = Op::Expect { table, key: key("k"), value: Some("other".into()) };
+        let conflict = expect("nothing", Some("other"));
         let refused = database.write(vec![conflict, put("refused", value(9))]);
         let third = database.write(vec![put_new(3)]);
         let unpolled = database.write(vec![put("unpolled", value(4))]);

@@ -60,7 +60,7 @@ thread_local! {
     static START_WORKER: RefCell<Option<Function>> = const { RefCell::new(None) };
 }
 
-/// Has `start`, a function that makes the Worker, called for each database that is opened from now on.
+/// Has `start`, a function that makes the Worker, called for each database that comes to do with blocks.
 pub fn set_worker(start: Option<Function>) {
     START_WORKER.set(start);
 }
@@ -179,13 +179,13 @@ impl Segments {
         }
     }
 
-    /// Copies what is at `places` to where values are appended now, and says where each is; `None`
-    /// for what is lost.
+    /// Copies what is at `places` to where values are appended now, all the way to the disk; says where
+    /// each is then, `None` for what cannot be read.
     pub fn copy(
         &self,
         places: &[Place],
     ) -> impl Future<Output = DatabaseResult<Vec<Option<Place>>>> + use<> {
-        let answer = self.ask("move", &[flat(places)], None);
+        let answer = self.ask("copy", &[flat(places)], None);
         async move {
             let numbers = Array::from(&answer.await?);
             let numbers: Vec<u32> =

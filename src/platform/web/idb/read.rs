@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use web_sys::IdbObjectStore;
 
-use super::{Connection, value::Row};
+use super::{connection::Connection, value::Row};
 use crate::platform::{
     BoxFuture,
     database::{DatabaseResult, Table},

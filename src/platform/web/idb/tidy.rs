@@ -17,7 +17,8 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{IdbCursor, IdbCursorDirection, IdbIndex, IdbRequest};
 
 use super::{
-    Connection, error,
+    connection::Connection,
+    error, js_bytes,
     transaction::{Mode, Transaction, result},
     value::{SEGMENT, place_of, place_row},
 };
@@ -154,7 +155,7 @@ impl Connection {
         let ask = |segment: &u32| index.get_key(&(*segment).into());
         let requests = issued(there.iter().map(ask))?;
         answered(&mut transaction, &requests).await?;
-        let any = random::<1>().map_or(0, |[byte]| usize::from(byte)) % there.len();
+        let any = random::<4>().map_or(0, u32::from_ne_bytes) as usize % there.len();
         let mut suspects = vec![self.ledger.newest.get(), there[any]];
         for (segment, request) in there.into_iter().zip(&requests) {
             if result(request)?.is_none() {
@@ -210,7 +211,7 @@ impl Connection {
         }
         // Now that it gets no more.
         let named = self.named(segment).await?;
-        if named.is_empty() || self.rename(segments, named).await? {
+        if self.move_out(segments, named).await? {
             segments.remove(segment).await?;
         }
         Ok(true)
@@ -236,19 +237,28 @@ impl Connection {
             .collect())
     }
 
-    /// Moves the values of `named` and has their rows say so, unless a row has changed meanwhile.
-    /// Whether all could be read.
-    async fn rename(
+    /// Moves the values of `named` and has their rows say so, unless a row has changed meanwhile; sees to
+    /// it that this, and what was written before, is on the disk: after a power cut no row may name what
+    /// is removed next. Whether all could be read.
+    async fn move_out(
         self: &Rc<Self>,
         segments: &Segments,
         named: Vec<(JsValue, Place)>,
     ) -> DatabaseResult<bool> {
         let places: Vec<Place> = named.iter().map(|(_, place)| *place).collect();
-        let (moved, _unnamed) = self.appended(segments.copy(&places), |place| *place).await?;
+        let (moved, _unnamed) = match places.is_empty() {
+            true => (Vec::new(), None),
+            false => {
+                let copied = self.appended(segments.copy(&places), |place| *place).await?;
+                (copied.0, Some(copied.1))
+            }
+        };
         let mut transaction = self.start([Table::Blocks], Mode::WriteThrough)?;
         let store = transaction.table(Table::Blocks)?;
         let requests = issued(named.iter().map(|(key, _)| store.get(key)))?;
         answered(&mut transaction, &requests).await?;
+        // Something has to be written for the browser to write anything through.
+        store.delete(&js_bytes(b"")).map_err(|thrown| error::from_js(&thrown))?;
         let mut all = true;
         for (((key, old), new), request) in named.iter().zip(moved).zip(&requests) {
             if result(request)?.and_then(|row| place_of(&row)) != Some(*old) {

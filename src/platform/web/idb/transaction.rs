@@ -47,7 +47,7 @@ pub enum Mode {
     Read,
     /// Given to the operating system before it is reported complete, as browsers do by default:
     /// survives the browser, not a power cut. Flushing to the disk cost a seventh of the time of
-    /// storing a large file, and the log's order keeps what is left after a power cut consistent.
+    /// storing a large file, and the log's order keeps the rows that are left after a power cut consistent.
     Write,
     /// On the disk before it is reported complete, as far as the browser can tell.
     WriteThrough,

@@ -2,8 +2,8 @@
 //! [`segments`](crate::platform::web::segments), as the [`Place`] where the bytes are. Earlier versions
 //! wrote `Blob`s; they are still read.
 //!
-//! Browsers keep large arrays in files of their own, as segments are files: such a file can be gone
-//! when the record is not (a disk that failed, a cleaner). Such a value is
+//! Browsers keep large arrays in files of their own: such a file can be gone when the record is not (a
+//! disk that failed, a cleaner). Such a value is
 //! [`Value::Lost`].
 
 use std::cell::RefCell;

@@ -10,7 +10,8 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{IdbObjectStore, IdbRequest};
 
 use super::{
-    Connection, error, js_bytes,
+    connection::Connection,
+    error, js_bytes,
     tidy::Unnamed,
     transaction::{Mode, Transaction, existed, result},
     value::{KEY, bytes, place_of, place_row, with_array},
