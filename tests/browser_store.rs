@@ -28,25 +28,25 @@ const WAIT: Duration = Duration::from_millis(50);
 /// The browser takes note of a release in its own time.
 const RELEASE_WAIT: Duration = Duration::from_secs(30);
 
+macro_rules! cases {
+    ($new:path, $($case:ident)*) => {$(
+        #[wasm_bindgen_test]
+        async fn $case() {
+            let idb = $new(stringify!($case));
+            store_conformance::$case(&idb).await;
+            idb.delete().await;
+        }
+    )*};
+}
 macro_rules! run_in_idb {
     ($($case:ident)*) => {
         mod with_segments {
             use super::*;
-            $(#[wasm_bindgen_test]
-            async fn $case() {
-                let idb = Idb::new(stringify!($case));
-                store_conformance::$case(&idb).await;
-                idb.delete().await;
-            })*
+            cases!(Idb::new, $($case)*);
         }
         mod without_segments {
             use super::*;
-            $(#[wasm_bindgen_test]
-            async fn $case() {
-                let idb = Idb::without_segments(stringify!($case));
-                store_conformance::$case(&idb).await;
-                idb.delete().await;
-            })*
+            cases!(Idb::without_segments, $($case)*);
         }
     };
 }

@@ -344,7 +344,7 @@ export class FileStream {
    * The bytes in order, as they arrive; no more of the file is fetched ahead than about 16 MiB. Cancelling
    * it stops the fetch. Fails as `getFile` does.
    *
-   * Where the browser has byte streams (Safari before 26.2 has not), a reader may bring an array of its own,
+   * Where the browser has byte streams (older versions of Safari have not), a reader may bring an array of its own,
    * which is filled and given back, and no other is made for it. Else each piece is a new array, and a browser
    * lets about 100 MB of those lie around before it collects them.
    *

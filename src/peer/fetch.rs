@@ -174,7 +174,7 @@ async fn whole(
         let finished = incoming.finish().await;
         return kept_on_failure(&mut incoming, finished).await.map(|()| Content::File(file));
     }
-    let mut reading = Reading::new(incoming, None, vec![root])?;
+    let mut reading = Reading::new(incoming, None, &root)?;
     let outcome = read_whole(cid, &mut reading, turn).await;
     kept_on_failure(reading.incoming(), outcome).await
 }

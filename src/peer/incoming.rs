@@ -199,29 +199,27 @@ impl Incoming {
 pub(super) struct Reading {
     incoming: Incoming,
     reader: Reader,
-    /// Nodes that are here already, and need not be looked up when the reader wants them.
-    held: Vec<Block>,
     done: u64,
 }
 
 impl Reading {
-    /// `held` are nodes of the file that are here already.
-    pub(super) fn new(
-        incoming: Incoming,
-        range: Option<Range<u64>>,
-        held: Vec<Block>,
-    ) -> Result<Self> {
+    /// Of the file whose root is `root`.
+    pub(super) fn new(incoming: Incoming, range: Option<Range<u64>>, root: &Block) -> Result<Self> {
         let reader = Reader::new(incoming.root, range)
             .map_err(|error| convert::read_error(incoming.root, &error))?;
-        Ok(Self { incoming, reader, held, done: 0 })
+        let mut reading = Self { incoming, reader, done: 0 };
+        if reading.reader.wants(1).contains(root.cid()) {
+            reading.supply(root)?;
+        }
+        Ok(reading)
     }
 
-    /// For another range of the same file, whose root is `root`.
-    pub(super) fn again(self, range: Option<Range<u64>>, root: Block) -> Result<Self> {
+    /// For another range of the same file.
+    pub(super) fn again(self, range: Option<Range<u64>>, root: &Block) -> Result<Self> {
         let mut incoming = self.incoming;
         let missing: Vec<Cid> = self.reader.missing().copied().collect();
         incoming.fetch.cancel(&missing);
-        Self::new(incoming, range, vec![root])
+        Self::new(incoming, range, root)
     }
 
     /// Length of the file, once its root is here.
@@ -236,7 +234,7 @@ impl Reading {
     /// The next bytes in order; `None` at the end of the range.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            self.want_more()?;
+            self.want_more();
             match self.reader.next() {
                 ReadStep::Bytes(bytes) => {
                     self.done += bytes.len() as u64;
@@ -285,30 +283,15 @@ impl Reading {
         self.reader.supply(block).map_err(|error| convert::read_error(cid, &error))
     }
 
-    /// Keeps the sources busy, in batches rather than block by block; what is held is wanted of nobody.
-    fn want_more(&mut self) -> Result<()> {
+    /// Keeps the sources busy, in batches rather than block by block.
+    fn want_more(&mut self) {
         let window = match self.incoming.leaf {
             0 => FIRST_WINDOW,
             leaf => (AHEAD / leaf).clamp(MIN_WINDOW, MAX_WINDOW),
         };
-        if self.incoming.fetch.outstanding() * 4 > window * 3 {
-            return Ok(());
-        }
-        loop {
-            let mut wants = self.reader.wants(window);
-            let (held, other) = std::mem::take(&mut self.held)
-                .into_iter()
-                .partition::<Vec<_>, _>(|block| wants.contains(block.cid()));
-            self.held = other;
-            wants.retain(|cid| !held.iter().any(|block| block.cid() == cid));
+        if self.incoming.fetch.outstanding() * 4 <= window * 3 {
+            let wants = self.reader.wants(window);
             self.incoming.fetch.want(&wants);
-            if held.is_empty() {
-                return Ok(());
-            }
-            // They say what else there is to want.
-            for block in held {
-                self.supply(&block)?;
-            }
         }
     }
 }

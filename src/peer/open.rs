@@ -26,7 +26,7 @@ impl FileReader {
     /// The bytes of `range`, cut to the file's size; of all of it without one. Nothing is fetched that
     /// the range does not need, nor faster than the stream is read.
     pub fn stream(self, range: Option<Range<u64>>) -> ByteStream {
-        let start = self.reading.again(range, self.root);
+        let start = self.reading.again(range, &self.root);
         Box::pin(stream::try_unfold(Some(start), |reading| async move {
             let Some(reading) = reading else { return Ok(None) };
             let mut reading = reading?;
@@ -50,7 +50,7 @@ pub(super) async fn open(mut incoming: Incoming) -> Result<FileReader> {
     if read::is_directory(&root)? {
         return Err(Error::IsADirectory { path: cid.to_string() });
     }
-    let mut reading = Reading::new(incoming, Some(0..mime::SNIFF_LEN as u64), vec![root.clone()])?;
+    let mut reading = Reading::new(incoming, Some(0..mime::SNIFF_LEN as u64), &root)?;
     let head = reading.head().await?;
     let size = reading.size().unwrap_or_default();
     let mime_type = mime::sniff(&head).to_owned();

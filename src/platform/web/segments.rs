@@ -34,7 +34,7 @@ use web_sys::{Event, MessageEvent, Worker};
 
 use crate::platform::database::{DatabaseError, DatabaseResult};
 
-pub use files::{read_files, remove_folder};
+pub use files::{is_lost, read_files, remove_folder};
 
 /// Of the messages to the worker.
 const PROTOCOL: u32 = 1;

@@ -3,8 +3,7 @@
 //! wrote `Blob`s; they are still read.
 //!
 //! Browsers keep large arrays in files of their own: such a file can be gone when the record is not (a
-//! disk that failed, a cleaner). Such a value is
-//! [`Value::Lost`].
+//! disk that failed, a cleaner). Such a value is [`Value::Lost`].
 
 use std::cell::RefCell;
 
@@ -12,12 +11,12 @@ use bytes::Bytes;
 use js_sys::{ArrayBuffer, Object, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, DomException, IdbRequest};
+use web_sys::{Blob, IdbRequest};
 
 use super::{error, transaction::result};
 use crate::platform::{
     database::{DatabaseError, DatabaseResult},
-    web::segments::Place,
+    web::segments::{Place, is_lost},
 };
 
 /// Fields of a place's row, by each of which an index finds it.
@@ -25,8 +24,6 @@ pub const SEGMENT: &str = "segment";
 pub const KEY: &str = "key";
 const OFFSET: &str = "offset";
 const LENGTH: &str = "length";
-/// What reading fails with when a value's file is gone or cannot be read.
-const LOST: [&str; 3] = ["DataError", "NotFoundError", "NotReadableError"];
 
 thread_local! {
     /// The array that the last value was copied to. The browser has cloned it when a write is
@@ -119,10 +116,6 @@ impl Value {
             Self::Lost => Ok(Bytes::new()),
         }
     }
-}
-
-fn is_lost(exception: &DomException) -> bool {
-    LOST.contains(&exception.name().as_str())
 }
 
 /// Copies an array or a binary key of the database into Rust memory.

@@ -37,11 +37,15 @@ pub async fn read_files(name: &str, places: &[Place]) -> DatabaseResult<Vec<Opti
 fn found<T>(result: Result<T, JsValue>) -> DatabaseResult<Option<T>> {
     match result {
         Ok(found) => Ok(Some(found)),
-        Err(thrown) => match thrown.dyn_ref::<DomException>().map(DomException::name).as_deref() {
-            Some("NotFoundError" | "NotReadableError") => Ok(None),
-            _ => Err(super::failed(&thrown)),
-        },
+        Err(thrown) if thrown.dyn_ref().is_some_and(is_lost) => Ok(None),
+        Err(thrown) => Err(super::failed(&thrown)),
     }
+}
+
+/// Whether this is what reading fails with when a file, or one in which the browser keeps a value, is gone
+/// or cannot be read.
+pub fn is_lost(exception: &DomException) -> bool {
+    ["DataError", "NotFoundError", "NotReadableError"].contains(&exception.name().as_str())
 }
 
 /// Deletes `folder` with its segments, unless somebody has them open: then the next who opens the
