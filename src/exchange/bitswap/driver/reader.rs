@@ -29,10 +29,10 @@ use crate::{
     },
 };
 
-/// Bytes read at a time, and a read buffer with less than the second left is replaced.
-const READ_SIZES: (usize, usize) = (64 << 10, 8 << 10);
-/// The same of a large message.
-const LARGE_READ_SIZES: (usize, usize) = (256 << 10, 64 << 10);
+/// Bytes read at a time, but for most of a large message.
+const READ: usize = 64 << 10;
+/// A read buffer with less than this left is replaced.
+const MIN_READ: usize = 8 << 10;
 /// A message of which more has come needs a permit for the rest, until it is done with.
 const LIGHT_MESSAGE: usize = 128 << 10;
 /// Large messages that one peer may have in memory here.
@@ -96,6 +96,9 @@ impl Gate {
     async fn pass(&self) -> Option<Permit> {
         // In this order, so that what waits for its own peer takes nothing from others.
         let peer = self.peer.clone().acquire_owned().await.ok()?;
+        if let Ok(all) = self.all.clone().try_acquire_owned() {
+            return Some(Permit { _all: all, _peer: peer });
+        }
         let mut all = pin!(self.all.clone().acquire_owned());
         loop {
             match time::timeout(CROWDED_AFTER, &mut all).await {
@@ -158,13 +161,14 @@ async fn read_messages(
             permit = gate.pass().await;
             heavy_since = Instant::now();
         }
-        let (size, least) = if permit.is_some() { LARGE_READ_SIZES } else { READ_SIZES };
-        if buffer.len() < least {
-            buffer = BytesMut::zeroed(size);
+        if buffer.len() < MIN_READ {
+            buffer = BytesMut::zeroed(READ);
         }
+        let rest = reader.rest();
+        let direct = !rest.is_empty();
         let len = tokio::select! {
             biased;
-            read = stream.read(&mut buffer) => match read {
+            read = stream.read(if direct { rest } else { &mut buffer }) => match read {
                 Ok(0) | Err(_) => return ReadEnd::Over,
                 Ok(len) => len,
             },
@@ -179,7 +183,10 @@ async fn read_messages(
         };
         watchdog.calm();
         partial += len;
-        reader.push(buffer.split_to(len).freeze());
+        match direct {
+            true => reader.advance(len),
+            false => reader.push(buffer.split_to(len).freeze()),
+        }
         let mut whole = false;
         loop {
             let Some(turn) = gate.turn().await else { return ReadEnd::Over };

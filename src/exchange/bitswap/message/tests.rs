@@ -181,6 +181,57 @@ fn a_reader_refuses_a_length_before_the_bytes_come_and_stays_so() {
     assert!(!reader.is_between_messages());
 }
 
+#[test]
+fn the_rest_of_a_large_message_is_read_into_its_place() {
+    let block = |byte, len: usize| RawBlock {
+        version: Version::V1,
+        codec: RAW,
+        hash_code: SHA2_256,
+        data: vec![byte; len].into(),
+    };
+    let messages = [
+        Message { blocks: vec![block(1, 1 << 20)], ..Message::default() },
+        Message { blocks: vec![block(2, 100)], ..Message::default() },
+        Message { blocks: vec![block(3, 700_000), block(4, 800_000)], ..Message::default() },
+    ];
+    let whole: Bytes = messages.iter().map(joined).collect::<Vec<_>>().concat().into();
+    for step in [1000, 64 << 10, 3 << 20] {
+        let (mut reader, mut stream, mut read) = (MessageReader::new(), whole.clone(), Vec::new());
+        let mut direct = 0;
+        while !stream.is_empty() {
+            let rest = reader.rest();
+            let len = step.min(stream.len());
+            if rest.is_empty() {
+                reader.push(stream.split_to(len.min(64 << 10)));
+            } else {
+                let part = stream.split_to(len.min(rest.len()));
+                rest[..part.len()].copy_from_slice(&part);
+                reader.advance(part.len());
+                direct += part.len();
+            }
+            while let Some(message) = reader.next().expect("valid") {
+                read.push(message);
+            }
+        }
+        assert_eq!(read.len(), 3);
+        assert!(read == messages, "step {step}");
+        assert!(reader.is_between_messages() && reader.rest().is_empty());
+        assert!(direct > 2_000_000, "{direct} bytes were read into place");
+    }
+}
+
+#[test]
+fn nothing_is_set_aside_for_a_message_that_only_announces_its_length() {
+    let mut reader = MessageReader::new();
+    // 4 MiB are announced.
+    reader.push(Bytes::from_static(&[0x80, 0x80, 0x80, 0x02]));
+    assert_eq!(reader.next(), Ok(None));
+    assert!(reader.rest().is_empty());
+    reader.push(vec![0; 1000].into());
+    assert_eq!(reader.next(), Ok(None));
+    assert!(reader.rest().is_empty());
+}
+
 fn any_cid() -> impl Strategy<Value = Cid> {
     (any::<[u8; 32]>(), any::<bool>(), any::<bool>()).prop_map(|(digest, v0, pb)| {
         let version = if v0 { Version::V0 } else { Version::V1 };
