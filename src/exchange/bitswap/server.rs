@@ -173,7 +173,11 @@ impl Server {
         let ready = self.ledgers.iter_mut().filter(|(_, ledger)| ledger.is_ready(share));
         let (peer, ledger) = ready.min_by_key(|(_, ledger)| ledger.given)?;
         self.clock = ledger.given;
-        let keep = share.saturating_sub(ledger.outstanding);
+        // While nothing is on its way to the peer, its link idles: what is read first is little.
+        let keep = match ledger.outstanding {
+            0 => share.min(MAX_BLOCK),
+            outstanding => share.saturating_sub(outstanding),
+        };
         let items = ledger.start_lookup(keep);
         let read = self.room.start_reading(items.len());
         for item in &items {

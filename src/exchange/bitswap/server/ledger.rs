@@ -152,18 +152,25 @@ impl Ledger {
         }
     }
 
-    /// Takes as many wants as `room` bytes are likely to be enough for.
+    /// Takes as many wants as `room` bytes are likely to be enough for. Whether a block is here is asked
+    /// without reading it, so that takes none.
     pub fn start_lookup(&mut self, room: usize) -> Vec<LookupItem> {
         self.looking_up = true;
-        let room = room / self.expected;
+        let mut room = (room / self.expected).max(1);
         let mut items = Vec::new();
-        while items.len() < room.clamp(1, MAX_LOOKUP)
-            && let Some((_, hash)) = self.queue.pop_first()
+        while items.len() < MAX_LOOKUP
+            && let Some((rank, hash)) = self.queue.pop_first()
         {
-            if let Some(want) = self.wants.get_mut(&hash) {
-                want.place = Place::LookedUp { again: false };
-                items.push(LookupItem { cid: want.cid, kind: want.kind, number: want.number });
+            let Some(want) = self.wants.get_mut(&hash) else { continue };
+            if want.kind == WantKind::Block {
+                if room == 0 {
+                    self.queue.insert(rank, hash);
+                    break;
+                }
+                room -= 1;
             }
+            want.place = Place::LookedUp { again: false };
+            items.push(LookupItem { cid: want.cid, kind: want.kind, number: want.number });
         }
         items
     }
