@@ -44,9 +44,9 @@
 //! that says no, fails or is silent makes room for the next. The order of sources and of peers is a
 //! strategy's ([`exchange::fetch::strategy`]), which judges by what was measured.
 //!
-//! Every block is verified before it goes anywhere. It is stored as it comes: every few MiB a part is
-//! committed, so that neither a failure nor a closed tab costs more than the last of it, and when all
-//! is there one commit names `cache/<cid>` and drops the parts. The directories on the way are kept as
+//! Every block is verified before it goes anywhere. It is stored as it comes: every few seconds, or
+//! some ten MiB, a part is committed, so that neither a failure nor a closed tab costs more than the last
+//! of it, and when all is there one commit names `cache/<cid>` and drops the parts. The directories on the way are kept as
 //! parts: the store names only what is whole, and what they name was not fetched. Nothing is asked for
 //! faster than it is read.
 //!

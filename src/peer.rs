@@ -166,6 +166,7 @@ impl Peer {
         let kept = chunks::Chunks { store: store.clone(), downloads: downloads.clone() };
         let chunks = ChunkDownloads::new(exchange.bitswap.clone(), Arc::new(kept));
         network.wait_online(config.relay_wait).await;
+        store.expect_blocks();
         if let Some(capabilities) = &exchange.capabilities {
             telling::tell_all(capabilities, &network, &tree, &downloads);
         }
@@ -324,10 +325,9 @@ impl Peer {
 
     /// Whether all of a file, or the whole listing of a directory, is stored here.
     pub async fn has_file(&self, cid: Cid) -> Result<bool> {
-        match read::stored(&self.inner.store, cid).await {
-            Ok(content) => Ok(content.is_some()),
+        match read::has_all(&self.inner.store, cid).await {
             Err(Error::CorruptBlock { .. }) => Ok(false),
-            Err(error) => Err(error),
+            outcome => outcome,
         }
     }
 
@@ -382,7 +382,8 @@ impl Peer {
         sources::metrics(&exchange.metrics).set_trust(peer, trust, exchange.fetcher.elapsed());
     }
 
-    /// The bytes of a file that is stored here, in order, verified block by block.
+    /// The bytes of a file that is stored here, in order; each block was verified when the
+    /// store first read it.
     pub fn read(&self, file: Cid) -> ByteStream {
         read::read(self.inner.store.clone(), file)
     }

@@ -98,6 +98,27 @@ async fn large_blocks_are_in_segments_and_small_ones_in_rows() {
 }
 
 #[wasm_bindgen_test]
+async fn what_was_looked_for_in_vain_is_appended_and_what_came_meanwhile_stays() {
+    let idb = Idb::new("in vain");
+    let database = idb.open_database().await;
+    let keys: Vec<Bytes> = (0..4).map(key).collect();
+    assert_eq!(database.has_many(TABLE, keys.clone()).await.expect("asked"), [false; 4]);
+    // Written behind its back, and before its eyes.
+    let other = idb.no_more_segments().open_database().await;
+    assert_eq!(write(&other, [put_new(1)]).await, [true]);
+    assert_eq!(write(&database, [put_new(2)]).await, [true]);
+    assert_eq!(write(&database, (0..4).map(put_new)).await, [true, false, false, true]);
+    assert_holds(&database, 0..4).await;
+    // What is deleted is absent again, and nothing else knows better.
+    assert!(write(&database, [delete(3)]).await.is_empty());
+    assert_eq!(write(&database, [put_new(3)]).await, [true]);
+    assert_holds(&database, 0..4).await;
+    database.close().await;
+    other.close().await;
+    idb.delete().await;
+}
+
+#[wasm_bindgen_test]
 async fn what_is_there_already_is_not_appended_again() {
     let idb = Idb::new("again");
     let database = idb.open_database().await;

@@ -33,12 +33,19 @@ use crate::{
     },
     error::{Error, Result},
     exchange::capabilities::Capabilities,
-    platform::task::{self, JoinHandle},
+    platform::{
+        task::{self, JoinHandle},
+        time::{self, Duration},
+    },
     store::{RootChange, Session, Store, StoreError},
 };
 
-/// A part is written when it is this large: what a reload of the page may lose.
-const PART_BYTES: usize = 12 << 20;
+/// A part is written when it is this large. The session has written most of it by then; its last MiBs
+/// need no batch of their own, they go with the commit.
+const PART_BYTES: usize = 31 << 20;
+/// And so long after it became so large, whatever comes then: what a reload of the page may lose.
+const PART_TIME: Duration = Duration::from_secs(2);
+const TIMED_PART_BYTES: usize = 3 << 20;
 /// Roots of which something is coming, at a time.
 const MAX_OPEN: usize = 1 << 14;
 /// Most blocks of one part.
@@ -82,6 +89,11 @@ struct State {
     /// What the parts name that are written.
     kept: HashSet<Hash>,
     saving: Option<JoinHandle<Result<(), StoreError>>>,
+    /// Parts before this one, and the one whose time runs.
+    saved: u64,
+    timed: Option<u64>,
+    /// Why a part before was not written, for whoever saves next.
+    failure: Option<Error>,
     /// Something was not here.
     fetched: bool,
     whole: bool,
@@ -141,7 +153,9 @@ impl Downloads {
             return Ok(running);
         }
         let part = Part::new(&shared.store);
-        let state = State { part, kept, saving: None, fetched: false, whole: false };
+        let (saving, timed, failure) = (None, None, None);
+        let (fetched, whole) = (false, false);
+        let state = State { part, kept, saving, saved: 0, timed, failure, fetched, whole };
         let state = Arc::new(AsyncMutex::new(state));
         let download = Arc::new(Download { root, shared: shared.clone(), state });
         let alive = |download: &Weak<Download>| download.strong_count() > 0;
@@ -155,7 +169,7 @@ impl Downloads {
 impl Download {
     /// Takes a block in. `stored`: it was found here; what was not found has to be written, even if a
     /// part names it: it is damaged then.
-    pub(super) async fn put(&self, block: &Block, stored: bool) -> Result<()> {
+    pub(super) async fn put(self: &Arc<Self>, block: &Block, stored: bool) -> Result<()> {
         // What is here is kept by whatever named it, or is held when the file becomes whole.
         if stored {
             return Ok(());
@@ -172,6 +186,9 @@ impl Download {
         }
         if state.part.bytes >= PART_BYTES || state.part.blocks.len() >= MAX_PART_BLOCKS {
             self.save(&mut state).await?;
+        } else if state.part.bytes >= TIMED_PART_BYTES && state.timed != Some(state.saved) {
+            state.timed = Some(state.saved);
+            task::spawn(save_later(Arc::downgrade(self), state.saved));
         }
         Ok(())
     }
@@ -263,6 +280,7 @@ impl Download {
         let hashes = part.blocks.iter().map(|cid| *cid.hash());
         let room = MAX_REMEMBERED.saturating_sub(state.kept.len());
         state.kept.extend(hashes.take(room));
+        state.saved += 1;
         lock(&self.shared.partial).insert(self.root);
         self.shared.tell(&self.root);
         let root = self.root;
@@ -329,8 +347,26 @@ impl Part {
     }
 }
 
+/// Writes the part when its time is up, unless it was written before.
+async fn save_later(download: Weak<Download>, part: u64) {
+    time::sleep(PART_TIME).await;
+    let Some(download) = download.upgrade() else { return };
+    let mut state = download.state.lock().await;
+    if state.saved != part {
+        return;
+    }
+    // Whatever is put after this starts the time anew.
+    state.timed = None;
+    if !state.part.blocks.is_empty() && !state.whole {
+        state.failure = download.save(&mut state).await.err();
+    }
+}
+
 /// Waits for the part that is being written.
 async fn landed(state: &mut State) -> Result<()> {
+    if let Some(failure) = state.failure.take() {
+        return Err(failure);
+    }
     let Some(saving) = &mut state.saving else { return Ok(()) };
     let saved = saving.await;
     state.saving = None;

@@ -25,8 +25,10 @@ use crate::{
 
 /// Blocks asked of the store at a time: with 1 MiB leaves, how much is held while reading.
 const WINDOW: usize = 4;
-/// Interior nodes asked of the store at a time, and leaves whose presence is asked for.
+/// Interior nodes asked of the store at a time.
 const WALK_WINDOW: usize = 64;
+/// Leaves whose presence is asked for at a time.
+const LEAVES_WINDOW: usize = 1024;
 
 /// What is stored of a CID.
 pub(super) enum Stored {
@@ -55,7 +57,7 @@ pub(super) async fn look(store: &Store, cid: Cid) -> Result<Stored> {
     if let Some(file) = one_block(&root)? {
         return Ok(Stored::Whole(Content::File(file)));
     }
-    if !is_whole(store, cid).await? {
+    if !is_whole(store, &root).await? {
         return Ok(Stored::Partly);
     }
     let mut reading = Reading::new(store.clone(), cid, Some(0..mime::SNIFF_LEN as u64))?;
@@ -66,6 +68,16 @@ pub(super) async fn look(store: &Store, cid: Cid) -> Result<Stored> {
     let size = reading.reader.size().unwrap_or_default();
     let mime_type = mime::sniff(&head).to_owned();
     Ok(Stored::Whole(Content::File(FileInfo { cid, size, mime_type, bytes: None })))
+}
+
+/// Whether all of `cid` is stored. What is in a file is not read: whether a leaf is damaged, or a node
+/// lies about its size, comes up when it is.
+pub(super) async fn has_all(store: &Store, cid: Cid) -> Result<bool> {
+    let Some(root) = block(store, &cid).await? else { return Ok(false) };
+    if is_directory(&root)? {
+        return Ok(entries(store, cid).await?.is_some());
+    }
+    Ok(one_block(&root)?.is_some() || is_whole(store, &root).await?)
 }
 
 /// The file that `root` is, if it has no other block.
@@ -145,19 +157,23 @@ async fn entries(store: &Store, cid: Cid) -> Result<Option<BTreeMap<String, Cid>
 }
 
 /// Whether every block of the file is here. Only nodes that can have links are read.
-async fn is_whole(store: &Store, root: Cid) -> Result<bool> {
-    let mut walk =
-        Walk::new(root, Leaves::Skip).map_err(|error| convert::walk_error(root, &error))?;
+async fn is_whole(store: &Store, root: &Block) -> Result<bool> {
+    let bad = |error| convert::walk_error(*root.cid(), &error);
+    let mut walk = Walk::new(*root.cid(), Leaves::Skip).map_err(bad)?;
     while !walk.is_done() {
         let wants = walk.wants(WALK_WINDOW);
+        if wants == [*root.cid()] {
+            walk.supply(root).map_err(bad)?;
+            continue;
+        }
         for block in blocks(store, &wants).await? {
             let Some(block) = block else { return Ok(false) };
-            walk.supply(&block).map_err(|error| convert::walk_error(root, &error))?;
+            walk.supply(&block).map_err(bad)?;
         }
     }
     let leaves: Vec<Cid> =
         walk.into_found().into_iter().filter(|cid| cid.codec() != DAG_PB).collect();
-    for some in leaves.chunks(WALK_WINDOW) {
+    for some in leaves.chunks(LEAVES_WINDOW) {
         if store.has_many(some).await?.contains(&false) {
             return Ok(false);
         }

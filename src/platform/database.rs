@@ -129,6 +129,9 @@ pub trait Database: MaybeSend + MaybeSync + 'static {
     /// already).
     fn write(&self, batch: Batch) -> BoxFuture<DatabaseResult<Vec<bool>>>;
 
+    /// A hint: `table` is going to be used, so what takes time to start for it may start now.
+    fn expect_use(&self, _table: Table) {}
+
     fn usage(&self) -> BoxFuture<DatabaseResult<Usage>>;
 
     /// Waits for running writes and closes; later calls fail with [`DatabaseError::Closed`].

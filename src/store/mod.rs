@@ -26,12 +26,13 @@
 //! the same walk and compares.
 //!
 //! # Corrupt rows
-//! Every block read is checked against its CID. A corrupt one is reported; after
+//! Every block read is checked against its CID, once as long as the store is open. A corrupt one is reported; after
 //! [`Store::evict_corrupt`] it reads as absent, while its row keeps its place in the counts, and
 //! the next session that brings the block writes the right bytes over it.
 
 mod audit;
 mod changes;
+mod checked;
 mod commit;
 mod error;
 mod key;
@@ -53,6 +54,7 @@ use futures::{
 
 use self::{
     changes::Watchers,
+    checked::Checked,
     key::{FORMAT_KEY, IDENTITY_KEY, Key, MARK_KEY, bad_row},
     registry::Registry,
 };
@@ -81,6 +83,7 @@ pub struct Store {
 struct Inner {
     database: Arc<dyn Database>,
     registry: Mutex<Registry>,
+    checked: Checked,
     /// Commits go one after another.
     committing: Arc<AsyncMutex<()>>,
     sweeping: AsyncMutex<()>,
@@ -103,6 +106,7 @@ impl Store {
             inner: Arc::new(Inner {
                 database,
                 registry: Mutex::default(),
+                checked: Checked::default(),
                 committing: Arc::default(),
                 sweeping: AsyncMutex::default(),
                 janitor: Mutex::new(janitor),
@@ -132,6 +136,11 @@ impl Store {
         let put = Op::PutNew { table: Table::Meta, key: IDENTITY_KEY, value: identity.clone() };
         self.database().write(vec![put]).await?;
         Ok(self.get_meta(IDENTITY_KEY).await?.unwrap_or(identity))
+    }
+
+    /// Blocks are going to be read and written: what takes time to start for that starts now.
+    pub fn expect_blocks(&self) {
+        self.database().expect_use(Table::Blocks);
     }
 
     pub async fn usage(&self) -> Result<Usage, StoreError> {

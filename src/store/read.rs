@@ -1,4 +1,4 @@
-//! Reading blocks and roots. What is read is checked; what is not written yet is read from memory.
+//! Reading blocks and roots. What is read is checked, once as long as the store is open; what is not written yet is read from memory.
 
 use bytes::Bytes;
 use cid::Cid;
@@ -38,6 +38,7 @@ impl Store {
     pub async fn get_many(&self, cids: &[Cid]) -> Result<Vec<Option<Block>>, StoreError> {
         if let [cid] = cids
             && let (Some(key), Some(other)) = (key_of(cid), other_key(cid))
+            && matches!(place(&self.registry(), &key), Place::Database)
         {
             // One way to the database instead of two: mostly this asks whether a file is here at all.
             let both = [(*cid, Some(key)), (*cid, Some(other))];
@@ -65,20 +66,18 @@ impl Store {
     pub async fn has_many(&self, cids: &[Cid]) -> Result<Vec<bool>, StoreError> {
         let mut has = Vec::with_capacity(cids.len());
         for group in cids.chunks(READ_GROUP) {
-            let mut found = self.has_rows(group.iter().map(|cid| (*cid, key_of(cid)))).await?;
-            let missing: Vec<usize> = (0..group.len()).filter(|&at| !found[at]).collect();
-            let others = missing.iter().map(|&at| (group[at], other_key(&group[at])));
-            for (&at, there) in missing.iter().zip(self.has_rows(others).await?) {
-                found[at] = there;
-            }
-            has.append(&mut found);
+            // Asking for one key more costs less than a second way to the database.
+            let both = group.iter().flat_map(|cid| [(*cid, key_of(cid)), (*cid, other_key(cid))]);
+            let found = self.has_rows(both).await?;
+            has.extend(found.chunks(2).map(|pair| pair.contains(&true)));
         }
         Ok(has)
     }
 
     /// After [`StoreError::Corrupt`]: if the row of `cid` is corrupt indeed, it reads as absent from
     /// now on, until a session puts the block again. Returns whether it is corrupt. The bad row
-    /// stays until then, because what refers to it still counts; after a restart it is found anew.
+    /// stays until then, because what refers to it still counts; after a restart it is found anew. A row
+    /// that was read before is not looked at again unless its length has changed.
     pub async fn evict_corrupt(&self, cid: &Cid) -> Result<bool, StoreError> {
         let mut evicted = false;
         for key in [key_of(cid), other_key(cid)].into_iter().flatten() {
@@ -155,7 +154,7 @@ impl Store {
                     Place::Memory(data) => trusted(cid, data),
                     Place::Nowhere => None,
                     Place::Database => {
-                        asked.push((at, cid));
+                        asked.push((at, cid, key.clone()));
                         keys.push(key);
                         None
                     }
@@ -167,21 +166,33 @@ impl Store {
             self.database().get_many(Table::Blocks, keys)
         };
         let rows = rows.await?;
-        let there =
-            asked.into_iter().zip(rows).filter_map(|((at, cid), row)| Some((at, cid, row?)));
-        let checked = there.map(|(at, cid, data)| async move { (at, verified(cid, data).await) });
+        let there = asked.into_iter().zip(rows).filter_map(|(asked, row)| Some((asked, row?)));
+        let checked = there
+            .map(|((at, cid, key), data)| async move { (at, self.checked(cid, &key, data).await) });
         for (at, block) in future::join_all(checked).await {
             found[at] = Some(block?);
         }
         Ok(found)
     }
 
+    /// The block of a row, which is hashed at its first read.
+    async fn checked(&self, cid: Cid, key: &Key, data: Bytes) -> Result<Block, StoreError> {
+        let checked = &self.inner.checked;
+        if checked.contains(key, data.len())
+            && let Some(block) = trusted(cid, data.clone())
+        {
+            return Ok(block);
+        }
+        let block = verified(cid, data).await?;
+        checked.add(key, block.data().len());
+        Ok(block)
+    }
+
     async fn has_rows(
         &self,
-        wanted: impl ExactSizeIterator<Item = (Cid, Option<Key>)>,
+        wanted: impl Iterator<Item = (Cid, Option<Key>)>,
     ) -> Result<Vec<bool>, StoreError> {
-        let mut found = Vec::with_capacity(wanted.len());
-        let mut asked = Vec::new();
+        let (mut found, mut asked) = (Vec::new(), Vec::new());
         let rows = {
             let mut keys = Vec::new();
             let registry = self.registry();
@@ -217,7 +228,7 @@ fn place(registry: &super::registry::Registry, key: &Key) -> Place {
     }
 }
 
-/// Bytes that came out of a [`Block`] of the same multihash.
+/// Bytes that came out of a [`Block`] of the same multihash, or were found to match it.
 fn trusted(cid: Cid, data: Bytes) -> Option<Block> {
     let digest = cid.hash().digest().try_into().ok()?;
     Block::verify_digest(cid, digest, data).ok()

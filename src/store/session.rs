@@ -11,10 +11,11 @@ use super::{
 };
 use crate::content::block::Block;
 
-/// A session writes what it has collected when it is this much, in bytes of keys and blocks.
-const FLUSH_BYTES: usize = 4 << 20;
+/// A session writes what it has collected when it is this much, in bytes of keys and blocks. A batch
+/// costs a browser about as much as hashing 1 MiB.
+const FLUSH_BYTES: usize = 8 << 20;
 /// Batches of one session in flight: while some are written, the next is made.
-const MAX_IN_FLIGHT: usize = 3;
+const MAX_IN_FLIGHT: usize = 2;
 
 /// Uncommitted blocks. They can be read at once by everybody, and are gone when the session is
 /// dropped, unless [`Store::commit`] made them reachable or another session holds them too.

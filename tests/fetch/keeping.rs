@@ -1,12 +1,13 @@
 //! What has come is not fetched again: after a failure, an abort, a restart; directories too; and what
 //! is damaged is fetched at once.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use multihash::Multihash;
 use tabpeer::{
     content::{
-        block::{Block, Cid},
+        block::{Block, Cid, DAG_PB, IDENTITY, RAW},
         dagpb::{PbLink, PbNode},
         directory::{DirParams, Entry, EntryKind, Tree},
         path::TreePath,
@@ -32,11 +33,11 @@ async fn roots(peer: &Peer, prefix: &str) -> usize {
 
 /// Gets a file that a source breaks off after `first` blocks; reopens; gets the rest.
 async fn break_off_and_resume(abort: bool) {
-    let bytes = noise(40 * MIB, 1);
+    let bytes = noise(60 * MIB, 1);
     let (blocks, root) = file(&bytes, MIB);
     let databases = Arc::new(MemoryDatabases::default());
     let first = Script::new(SourceKind::Network, "first", &blocks);
-    first.set(|state| (state.allowance, state.dies) = (Some(30), !abort));
+    first.set(|state| (state.allowance, state.dies) = (Some(50), !abort));
     let peer = peer_with(&databases, &[&first]).await;
     let work = peer.get_file(root, None, GetOptions::default());
     if abort {
@@ -63,7 +64,7 @@ async fn break_off_and_resume(abort: bool) {
     };
     assert_eq!(info.size, bytes.len() as u64);
     let asked = second.asked();
-    assert!(asked.len() <= blocks.len() - 24, "{} of {} fetched again", asked.len(), blocks.len());
+    assert!(asked.len() <= blocks.len() - 44, "{} of {} fetched again", asked.len(), blocks.len());
     assert_eq!(asked.iter().collect::<BTreeSet<_>>().len(), asked.len());
     assert_eq!((roots(&peer, "part/").await, roots(&peer, "cache/").await), (0, 1));
     assert!(peer.has_file(root).await.expect("asked"));
@@ -88,6 +89,22 @@ async fn what_came_before_a_failure_is_not_fetched_again_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_before_an_abort_is_not_fetched_again_after_a_restart() {
     break_off_and_resume(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_source_fell_silent_is_kept_though_nobody_says_so() {
+    let (blocks, root) = file(&noise(10 * MIB, 1), MIB);
+    let source = Script::new(SourceKind::Network, "slow", &blocks);
+    source.set(|state| state.allowance = Some(6));
+    let databases = Arc::new(MemoryDatabases::default());
+    let peer = peer_with(&databases, &[&source]).await;
+    let work = peer.get_file(root, None, GetOptions::default());
+    tokio::select! {
+        _ = work => panic!("it cannot end"),
+        () = until(async || roots(&peer, "part/").await == 1) => {}
+    }
+    assert!(peer.store().check().await.expect("counted").is_clean());
+    peer.close().await;
 }
 
 /// A tree with a sharded directory, a flat one and a file in each.
@@ -240,6 +257,30 @@ fn with_empty_parts() -> (Vec<Block>, Cid, Bytes) {
     let inline = ("bafkqaaa".parse().expect("a CID"), 0);
     let (root, _) = node(&[empty, first, above, inline, second, nothing]);
     (blocks, root, bytes)
+}
+
+/// A root within its CID, of one block elsewhere.
+fn inline_root(leaf: &Block) -> Cid {
+    let len = leaf.data().len() as u64;
+    let mut file = UnixFs::new(Kind::File);
+    (file.block_sizes, file.file_size) = (vec![len], None);
+    let link = PbLink { cid: *leaf.cid(), name: String::new(), tsize: 0 };
+    let node = PbNode { links: vec![link], data: Some(file.encode()) }.encode();
+    Cid::new_v1(DAG_PB, Multihash::wrap(IDENTITY, &node).expect("short"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_below_a_root_within_its_cid_is_missed() {
+    let leaf = Block::encode(cid::Version::V1, RAW, noise(3000, 9));
+    let node = Block::encode(cid::Version::V1, DAG_PB, Bytes::new());
+    let peer = peer_with(&Arc::default(), &[]).await;
+    for root in [inline_root(&leaf), inline_root(&node)] {
+        let has = tokio::time::timeout(Duration::from_secs(20), peer.has_file(root));
+        assert!(!has.await.expect("an answer").expect("asked"));
+    }
+    let get = peer.get_file(inline_root(&leaf), None, GetOptions::default());
+    assert_eq!(get.await.expect_err("nobody has it").code(), "NOT_FOUND");
+    peer.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

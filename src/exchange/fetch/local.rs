@@ -62,7 +62,8 @@ impl Local {
     /// These will be wanted soon.
     pub fn foresee(&mut self, cids: impl IntoIterator<Item = Cid>) {
         let room = MAX_FORESEEN.saturating_sub(self.foreseen.len());
-        self.foreseen.extend(cids.into_iter().take(room));
+        let unknown = cids.into_iter().filter(|cid| !self.absent.contains(cid.hash()));
+        self.foreseen.extend(unknown.take(room));
     }
 
     /// It was looked for a moment ago, and is not here.

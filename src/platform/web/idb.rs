@@ -3,6 +3,7 @@
 //! [`segments`](super::segments) where the browser has them. Calls take effect in the order in which
 //! they were made, whether or not their futures are polled.
 
+mod absent;
 mod connection;
 mod error;
 mod open;
@@ -84,7 +85,19 @@ impl Database for IdbDatabase {
     fn has_many(&self, table: Table, keys: Vec<Bytes>) -> BoxFuture<DatabaseResult<Vec<bool>>> {
         self.connection.uses(table);
         let waits = self.connection.order.writes_any(table, &keys);
-        self.connection.in_order(waits, move |connection| connection.has_each(table, keys))
+        self.connection.in_order(waits, move |connection| {
+            let (has, writes) =
+                (connection.has_each(table, keys.clone()), connection.absent.writes());
+            let connection = connection.clone();
+            Box::pin(async move {
+                let has = has.await?;
+                if table == Table::Blocks {
+                    let missing = keys.into_iter().zip(&has).filter(|(_, has)| !**has);
+                    connection.absent.learn(writes, missing.map(|(key, _)| key));
+                }
+                Ok(has)
+            })
+        })
     }
 
     fn keys(
@@ -117,6 +130,10 @@ impl Database for IdbDatabase {
             None => write::start(&self.connection, batch, reply),
         }
         Box::pin(async move { answer.await.unwrap_or_else(|_| Err(page_ended())) })
+    }
+
+    fn expect_use(&self, table: Table) {
+        self.connection.uses(table);
     }
 
     fn usage(&self) -> BoxFuture<DatabaseResult<Usage>> {

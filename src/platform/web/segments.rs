@@ -42,8 +42,8 @@ const PROTOCOL: u32 = 1;
 pub const MAX_VALUE: usize = 4 << 20;
 /// Buffers that wait to be filled again: fresh memory costs several times what filling it does.
 const MAX_BUFFERS: usize = 3;
-/// A larger buffer than this is not kept.
-const MAX_KEPT: u32 = 8 << 20;
+/// A larger buffer than this is not kept: what a session writes at once, and a block more.
+const MAX_KEPT: u32 = 12 << 20;
 /// Buffers are made in multiples of this, so that batches of about one size can share them.
 const BUFFER_STEP: u32 = 1 << 20;
 

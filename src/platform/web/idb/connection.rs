@@ -16,6 +16,7 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{Event, IdbKeyRange, IdbObjectStore, IdbRequest};
 
 use super::{
+    absent::Absent,
     error, js_bytes,
     order::Order,
     page_ended,
@@ -46,6 +47,7 @@ pub struct Connection {
     opening: RefCell<Option<Shared<LocalBoxFuture<'static, ()>>>>,
     /// The first large values wait for that a little while.
     patience: Cell<bool>,
+    pub absent: Absent,
     pub ledger: Ledger,
     pub order: Order,
     /// Why nothing is asked any more.
@@ -64,6 +66,7 @@ impl Connection {
             segments: RefCell::default(),
             opening: RefCell::default(),
             patience: Cell::new(true),
+            absent: Absent::default(),
             ledger: Ledger::default(),
             order: Order::default(),
             closed: RefCell::default(),

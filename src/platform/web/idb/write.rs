@@ -2,8 +2,9 @@
 //! readwrite transaction: first the questions (what [`Op::Expect`] compares, which keys of large values
 //! exist), then all writes, then one wait for the commit.
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
+use bytes::Bytes;
 use futures::{channel::oneshot, future};
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::spawn_local;
@@ -35,11 +36,12 @@ type Reply = oneshot::Sender<DatabaseResult<Vec<bool>>>;
 /// Starts the batch as soon as the order of calls allows.
 pub fn start(connection: &Rc<Connection>, batch: Batch, reply: Reply) {
     let held = connection.clone();
+    let absent = connection.absent.take(&batch);
     if connection.may_have_segments() && batch.iter().any(is_placed) {
         let turn = connection.order.hold(&batch);
         spawn_local(async move {
             let placed = match held.soon_segments().await {
-                Some(segments) => place(&held, &segments, batch).await,
+                Some(segments) => place(&held, &segments, batch, &absent).await,
                 None => Ok(Placed::nowhere(batch)),
             };
             let connection = held.clone();
@@ -85,20 +87,24 @@ fn is_placed(op: &Op) -> bool {
     }
 }
 
-/// Appends what is large and not there yet.
+/// Appends what is large and not there yet; `absent` is known not to be there.
 async fn place(
     connection: &Rc<Connection>,
     segments: &Segments,
     batch: Batch,
+    absent: &BTreeSet<Bytes>,
 ) -> DatabaseResult<Placed> {
-    let conditional = batch.iter().filter(|op| is_placed(op) && matches!(op, Op::PutNew { .. }));
-    let keys = conditional.map(|op| op.key().clone()).collect();
-    let mut there = connection.has_each(Table::Blocks, keys).await?.into_iter();
+    let unsure =
+        |op: &&Op| is_placed(op) && matches!(op, Op::PutNew { .. }) && !absent.contains(op.key());
+    let unsure: Vec<Bytes> = batch.iter().filter(unsure).map(|op| op.key().clone()).collect();
+    let has = connection.has_each(Table::Blocks, unsure.clone()).await?;
+    let there: BTreeSet<Bytes> =
+        unsure.into_iter().zip(has).filter_map(|(key, has)| has.then_some(key)).collect();
     let (mut large, mut values) = (Vec::new(), Vec::new());
     for (at, op) in batch.iter().enumerate().filter(|(_, op)| is_placed(op)) {
         let value = match op {
             Op::Put { value, .. } => value,
-            Op::PutNew { value, .. } if there.next() != Some(true) => value,
+            Op::PutNew { value, key, .. } if !there.contains(key) => value,
             _ => continue,
         };
         large.push(at);
