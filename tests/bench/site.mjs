@@ -1,16 +1,19 @@
 // The page of a bench, bundled and served on loopback, and the browsers that visit it: each with a fresh profile on
 // disk, so that nothing is stored yet and what is stored goes to the disk.
 
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdtemp, open, rm } from 'node:fs/promises';
+import { freemem, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
 import { PKG, serveFolder } from '../e2e/harness.mjs';
 import { Browser } from './browser.mjs';
 
-/** What a run may take in memory and on the disk. */
-const TOUCHED_BYTES = 512 * 1024 * 1024;
+/** Several times what a run takes in memory and on the disk; never more than a quarter of what is free. */
+const TOUCHED_BYTES = 2 * 1024 ** 3;
+const PIECE_BYTES = 1024 ** 2;
+/** A browser rests when it uses less than this share of a processor for so long, in so many looks. */
+const RESTING = { share: 0.08, lookMs: 250, looks: 2, patienceMs: 10_000 };
 
 export class Site {
   #server;
@@ -36,27 +39,50 @@ export class Site {
     return site;
   }
 
-  /** Runs `work({browser, profile})`; see `Browser` for what it can do. */
+  /**
+   * Runs `work({browser, profile, call, quiet})`; see `Browser` for what it can do. What is measured is called after
+   * `quiet()`.
+   */
   async inFreshBrowser(work) {
-    await this.#touchMemory();
     const profile = await mkdtemp(path.join(this.folder, 'profile-'));
     const browser = await Browser.open(profile, this.#server.origin);
     try {
-      return await work({ browser, profile, call: (name, argument) => browser.call(name, argument) });
+      const call = (name, argument) => browser.call(name, argument);
+      return await work({ browser, profile, call, quiet: () => this.#quiet(browser) });
     } finally {
       await browser.close();
       await rm(profile, { recursive: true, force: true });
     }
   }
 
+  /** Ends when neither the browser's own start nor the machine's memory is part of what is measured next. */
+  async #quiet(browser) {
+    const { share, lookMs, looks, patienceMs } = RESTING;
+    let used = await browser.processorSeconds();
+    for (let resting = 0, waited = 0; resting < looks && waited < patienceMs; waited += lookMs) {
+      await new Promise((resolve) => setTimeout(resolve, lookMs));
+      const before = used;
+      used = await browser.processorSeconds();
+      resting = used - before < (share * lookMs) / 1000 ? resting + 1 : 0;
+    }
+    await this.#touchMemory();
+  }
+
   /**
-   * A virtual machine hands free memory back to its host within seconds, and what it then takes costs several times
-   * as much: whoever came after a run that stored nothing paid for that. So as much as a run needs is taken before each.
+   * A virtual machine hands free memory back to its host, and what it takes after that costs it fifteen times as much
+   * (2.4 ms for 1 MiB here): who stores would pay for it, and who does not would not. So free memory is taken and
+   * given back before each run, for all alike, in pieces, since what was free in one piece is handed back first.
    */
   async #touchMemory() {
-    const file = path.join(this.folder, 'touched');
-    await writeFile(file, Buffer.alloc(TOUCHED_BYTES, 1));
-    await rm(file);
+    const name = path.join(this.folder, 'touched');
+    const piece = Buffer.alloc(PIECE_BYTES, 1);
+    const file = await open(name, 'w');
+    try {
+      for (let left = Math.min(TOUCHED_BYTES, freemem() / 4); left > 0; left -= piece.length) await file.write(piece);
+    } finally {
+      await file.close();
+      await rm(name);
+    }
   }
 
   async close() {

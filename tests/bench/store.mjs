@@ -60,6 +60,7 @@ async function oneRun(file) {
   const visit = (work) =>
     site.inFreshBrowser(async (visit) => {
       await visit.browser.choose('#file', file);
+      await visit.quiet();
       await work(visit);
     });
   await visit(async ({ call }) => {
@@ -96,9 +97,10 @@ async function oneRun(file) {
     const stored = await call('storeFile', { profile: KUBO, path: 'hundred.bin', inMemory: true });
     figures.record(OURS.kubo, rate(stored.seconds));
   });
-  await visit(async ({ browser, call, profile }) => {
+  await visit(async ({ browser, call, profile, quiet }) => {
     await call('open');
     await browser.collectGarbage();
+    await quiet();
     const grown = await growth(profile, () => call('storeFile', { profile: DEFAULT, path: 'hundred.bin' }));
     figures.record(OURS.memory, grown / 1e6);
   });

@@ -69,18 +69,21 @@ async function transports(cid) {
   for (let run = 1; run <= RUNS; run += 1) {
     for (const transport of TRANSPORTS) {
       const address = relay.address(transport);
-      await attempt(plain(transport), SIZE, async ({ call }) => {
+      await attempt(plain(transport), SIZE, async ({ call, quiet }) => {
         await call('open', []);
+        await quiet();
         return rate(await call('raw', { address, size: SIZE }));
       });
-      await attempt(stored(transport), SIZE, async ({ call }) => {
+      await attempt(stored(transport), SIZE, async ({ call, quiet }) => {
         await call('open', [address]);
+        await quiet();
         return rate(await call('stream', { cid, size: SIZE }));
       });
     }
     if (run <= HELIA_RUNS) {
-      await attempt(HELIA, SIZE, async ({ call }) => {
+      await attempt(HELIA, SIZE, async ({ call, quiet }) => {
         await call('openHelia', [relay.address('ws')]);
+        await quiet();
         return rate(await call('helia', { cid, size: SIZE }));
       });
     }
@@ -88,8 +91,9 @@ async function transports(cid) {
   for (let run = 0; run < FEW_RUNS; run += 1) {
     for (const transport of TRANSPORTS) {
       for (const [name, how] of [[inPieces, 'pieces'], [asArray, 'whole']]) {
-        await attempt(name(transport), SIZE, async ({ call }) => {
+        await attempt(name(transport), SIZE, async ({ call, quiet }) => {
           await call('open', [relay.address(transport)]);
+          await quiet();
           return rate(await call(how, { cid, size: SIZE }));
         });
       }
@@ -102,8 +106,9 @@ async function providers(cid) {
   for (let run = 0; run < FEW_RUNS; run += 1) {
     for (const count of [1, PROVIDERS]) {
       const addresses = relays.slice(0, count).map((relay) => relay.address('webtransport'));
-      await attempt(several(count), SIZE, async ({ call }) => {
+      await attempt(several(count), SIZE, async ({ call, quiet }) => {
         await call('open', addresses);
+        await quiet();
         return rate(await call('stream', { cid, size: SIZE }));
       });
     }
@@ -118,8 +123,9 @@ async function directory() {
   const cid = await relay.add(files, { profile: PROFILE });
   for (let run = 0; run < FEW_RUNS; run += 1) {
     for (const transport of TRANSPORTS) {
-      await attempt(smallFiles(transport), SIZE, async ({ call }) => {
+      await attempt(smallFiles(transport), SIZE, async ({ call, quiet }) => {
         await call('open', [relay.address(transport)]);
+        await quiet();
         return SMALL.count / (await call('directory', { cid, ...SMALL }));
       });
     }
@@ -133,9 +139,10 @@ async function memory() {
   await rm(large);
   for (const [name, how] of [[MEMORY, 'stream'], [MEMORY_IN_PIECES, 'pieces']]) {
     const title = `tabpeer over webtransport, ${STREAMED / MIB} MiB stored${how === 'pieces' ? ', each piece a new array' : ''}`;
-    await attempt(title, STREAMED, async ({ browser, call, profile }) => {
+    await attempt(title, STREAMED, async ({ browser, call, profile, quiet }) => {
       await call('open', [relay.address('webtransport')]);
       await browser.collectGarbage();
+      await quiet();
       let seconds;
       const grown = await growth(profile, async () => {
         seconds = await call(how, { cid, size: STREAMED });
