@@ -55,7 +55,7 @@ export class Site {
     }
   }
 
-  /** Ends when neither the browser's own start nor the machine's memory is part of what is measured next. */
+  /** Keeps the browser's own start, and the machine's memory as far as it can, out of what is measured next. */
   async #quiet(browser) {
     const { share, lookMs, looks, patienceMs } = RESTING;
     let used = await browser.processorSeconds();
@@ -71,7 +71,7 @@ export class Site {
   /**
    * A virtual machine hands free memory back to its host, and what it takes after that costs it fifteen times as much
    * (2.4 ms for 1 MiB here): who stores would pay for it, and who does not would not. So free memory is taken and
-   * given back before each run, for all alike, in pieces, since what was free in one piece is handed back first.
+   * given back before each run, for all alike.
    */
   async #touchMemory() {
     const name = path.join(this.folder, 'touched');

@@ -94,17 +94,15 @@ async fn place(
     batch: Batch,
     absent: &BTreeSet<Bytes>,
 ) -> DatabaseResult<Placed> {
-    let unsure =
-        |op: &&Op| is_placed(op) && matches!(op, Op::PutNew { .. }) && !absent.contains(op.key());
-    let unsure: Vec<Bytes> = batch.iter().filter(unsure).map(|op| op.key().clone()).collect();
-    let has = connection.has_each(Table::Blocks, unsure.clone()).await?;
-    let there: BTreeSet<Bytes> =
-        unsure.into_iter().zip(has).filter_map(|(key, has)| has.then_some(key)).collect();
+    let is_unsure = |key: &Bytes| !absent.contains(key);
+    let conditional = batch.iter().filter(|op| is_placed(op) && matches!(op, Op::PutNew { .. }));
+    let unsure = conditional.map(Op::key).filter(|key| is_unsure(key)).cloned().collect();
+    let mut there = connection.has_each(Table::Blocks, unsure).await?.into_iter();
     let (mut large, mut values) = (Vec::new(), Vec::new());
     for (at, op) in batch.iter().enumerate().filter(|(_, op)| is_placed(op)) {
         let value = match op {
-            Op::Put { value, .. } => value,
-            Op::PutNew { value, key, .. } if !there.contains(key) => value,
+            Op::PutNew { key, .. } if is_unsure(key) && there.next() == Some(true) => continue,
+            Op::Put { value, .. } | Op::PutNew { value, .. } => value,
             _ => continue,
         };
         large.push(at);
