@@ -13,11 +13,11 @@ mod scribe;
 
 use std::{
     collections::HashSet,
+    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use futures::{
-    SinkExt as _,
     channel::{mpsc, oneshot},
     lock::Mutex as AsyncMutex,
 };
@@ -40,12 +40,13 @@ use crate::{
     store::{RootChange, Session, Store, StoreError},
 };
 
-/// A part is written when it is this large. The session has written most of it by then; its last MiBs
-/// need no batch of their own, they go with the commit.
-const PART_BYTES: usize = 31 << 20;
-/// And so long after it became so large, whatever comes then: what a reload of the page may lose.
+/// A part is written so long after it became so large, whatever comes then: what a reload of the page may
+/// lose.
 const PART_TIME: Duration = Duration::from_secs(2);
 const TIMED_PART_BYTES: usize = 3 << 20;
+/// And before that when it is this large. The session has written most of it by then; its last MiBs need no
+/// batch of their own, they go with the commit.
+const PART_BYTES: usize = 127 << 20;
 /// Roots of which something is coming, at a time.
 const MAX_OPEN: usize = 1 << 14;
 /// Most blocks of one part.
@@ -218,16 +219,18 @@ impl Download {
             return Ok(Vec::new());
         }
         landed(&mut state).await?;
-        let mut part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
-        let missing = self.hold_nodes(&mut part.session, &state.kept).await?;
+        let State { part, kept, .. } = &mut *state;
+        let missing = self.hold_nodes(&mut part.session, kept).await?;
         if !missing.is_empty() {
-            state.part = part;
             return Ok(missing);
         }
+        let mut scribe = lock(&self.shared.scribe).clone();
+        poll_fn(|cx| scribe.poll_ready(cx)).await.map_err(|_| Error::Closed)?;
+        // Whoever waits for this may be gone before: the part is with the scribe by then, or here.
+        let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
         let (reply, written) = oneshot::channel();
         let whole = Whole { root: self.root, session: part.session, reply };
-        let mut scribe = lock(&self.shared.scribe).clone();
-        scribe.send(Job::Whole(whole)).await.map_err(|_| Error::Closed)?;
+        scribe.start_send(Job::Whole(whole)).map_err(|_| Error::Closed)?;
         written.await.map_err(|_| Error::Closed)??;
         state.whole = true;
         Ok(Vec::new())

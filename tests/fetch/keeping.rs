@@ -1,9 +1,18 @@
 //! What has come is not fetched again: after a failure, an abort, a restart; directories too; and what
 //! is damaged is fetched at once.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures::poll;
 use multihash::Multihash;
 use tabpeer::{
     content::{
@@ -14,7 +23,7 @@ use tabpeer::{
         profile::Profile,
         unixfs::{Kind, UnixFs},
     },
-    exchange::fetch::SourceKind,
+    exchange::{config::ExchangeConfig, fetch::SourceKind},
     peer::{Content, GetOptions, OpenOptions, Peer},
     platform::{
         database::{Database as _, Op, Table},
@@ -22,7 +31,8 @@ use tabpeer::{
     },
 };
 
-use super::script::{Script, collect, file, peer_with, until};
+use super::script::{Script, collect, file, peer_on, peer_with, until};
+use super::slow::SlowDatabases;
 use super::support::noise;
 
 const MIB: usize = 1 << 20;
@@ -31,24 +41,25 @@ async fn roots(peer: &Peer, prefix: &str) -> usize {
     peer.store().roots(prefix).await.expect("listed").len()
 }
 
-/// Gets a file that a source breaks off after `first` blocks; reopens; gets the rest.
-async fn break_off_and_resume(abort: bool) {
-    let bytes = noise(60 * MIB, 1);
-    let (blocks, root) = file(&bytes, MIB);
+/// Gets a file that a source breaks off after `first` blocks, of which the last few may not have been put
+/// away; reopens; gets the rest.
+async fn break_off_and_resume(bytes: Bytes, leaf: usize, first: usize, parts: usize, abort: bool) {
+    const LOST: usize = 6;
+    let (blocks, root) = file(&bytes, leaf);
     let databases = Arc::new(MemoryDatabases::default());
-    let first = Script::new(SourceKind::Network, "first", &blocks);
-    first.set(|state| (state.allowance, state.dies) = (Some(50), !abort));
-    let peer = peer_with(&databases, &[&first]).await;
+    let source = Script::new(SourceKind::Network, "first", &blocks);
+    source.set(|state| (state.allowance, state.dies) = (Some(first), !abort));
+    let peer = peer_with(&databases, &[&source]).await;
     let work = peer.get_file(root, None, GetOptions::default());
     if abort {
-        let arrived = until(async || first.get(|state| state.allowance == Some(0)));
+        let arrived = until(async || source.get(|state| state.allowance == Some(0)));
         tokio::select! {
             _ = work => panic!("it cannot end"),
             () = arrived => {}
         }
-        until(async || first.get(|state| state.closed == 1)).await;
+        until(async || source.get(|state| state.closed == 1)).await;
         // The last part is written behind the caller's back.
-        until(async || roots(&peer, "part/").await >= 2).await;
+        until(async || roots(&peer, "part/").await >= parts).await;
     } else {
         assert_eq!(work.await.expect_err("died").code(), "NOT_FOUND");
     }
@@ -59,12 +70,14 @@ async fn break_off_and_resume(abort: bool) {
     let second = Script::new(SourceKind::Network, "second", &blocks);
     let peer = peer_with(&databases, &[&second]).await;
     assert!(peer.store().check().await.expect("counted").is_clean());
+    assert_eq!(roots(&peer, "part/").await, parts);
     let Ok(Content::File(info)) = peer.get_file(root, None, GetOptions::default()).await else {
         panic!("a file");
     };
     assert_eq!(info.size, bytes.len() as u64);
     let asked = second.asked();
-    assert!(asked.len() <= blocks.len() - 44, "{} of {} fetched again", asked.len(), blocks.len());
+    let rest = blocks.len() - first + LOST;
+    assert!(asked.len() <= rest, "{} of {} fetched again", asked.len(), blocks.len());
     assert_eq!(asked.iter().collect::<BTreeSet<_>>().len(), asked.len());
     assert_eq!((roots(&peer, "part/").await, roots(&peer, "cache/").await), (0, 1));
     assert!(peer.has_file(root).await.expect("asked"));
@@ -81,14 +94,68 @@ async fn break_off_and_resume(abort: bool) {
     peer.close().await;
 }
 
+/// Few large blocks, or so many that they make two parts.
+async fn break_off_and_resume_all(abort: bool) {
+    break_off_and_resume(noise(60 * MIB, 1), MIB, 50, 1, abort).await;
+    break_off_and_resume(noise(6000 * 256, 1), 256, 5000, 2, abort).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_before_a_failure_is_not_fetched_again_after_a_restart() {
-    break_off_and_resume(false).await;
+    break_off_and_resume_all(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_before_an_abort_is_not_fetched_again_after_a_restart() {
-    break_off_and_resume(true).await;
+    break_off_and_resume_all(true).await;
+}
+
+/// At whatever moment after the last block has come.
+#[tokio::test]
+async fn an_abort_while_the_file_becomes_whole_loses_nothing() {
+    // Most of it is written by then, and its nodes have to be read.
+    let bytes = noise(10 * MIB, 1);
+    let (blocks, root) = file(&bytes, MIB);
+    let (mut polls, mut aborted) = (1, 0);
+    loop {
+        let databases = Arc::new(MemoryDatabases::default());
+        let source = Script::new(SourceKind::Network, "first", &blocks);
+        let slow = Arc::new(SlowDatabases(databases.clone()));
+        let peer = peer_on(slow, &[&source], ExchangeConfig::default()).await;
+        let come = Arc::new(AtomicU64::new(0));
+        let counted = come.clone();
+        let progress = move |done, _| counted.store(done, Ordering::Relaxed);
+        let options = GetOptions { progress: Some(Arc::new(progress)), ..GetOptions::default() };
+        let mut ended = false;
+        {
+            let mut work = pin!(peer.get_file(root, None, options));
+            for _ in 0..polls {
+                ended = ended || poll!(&mut work).is_ready();
+                if ended {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        if come.load(Ordering::Relaxed) < bytes.len() as u64 {
+            polls += 5;
+        } else {
+            aborted += usize::from(!ended);
+            until(async || roots(&peer, "part/").await + roots(&peer, "cache/").await > 0).await;
+            peer.close().await;
+            let second = Script::new(SourceKind::Network, "second", &blocks);
+            let peer = peer_with(&databases, &[&second]).await;
+            peer.get_file(root, None, GetOptions::default()).await.expect("kept");
+            assert_eq!(second.asked(), [], "aborted after {polls} turns");
+            assert!(peer.store().check().await.expect("counted").is_clean());
+            peer.close().await;
+            polls += 1;
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(aborted > 5, "{aborted} aborts came after the last block");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod chain;
 mod keeping;
 mod peers;
 mod script;
+mod slow;
 mod streaming;
 #[path = "../support/mod.rs"]
 mod support;

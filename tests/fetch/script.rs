@@ -21,7 +21,7 @@ use tabpeer::{
         fetch::{FetchRequest, Source, SourceEvent, SourceKind, SourceSession},
     },
     peer::{ByteStream, Peer},
-    platform::memory::MemoryDatabases,
+    platform::{database::Databases, memory::MemoryDatabases},
 };
 
 /// What a [`Script`] is told and what it has done.
@@ -145,11 +145,17 @@ pub async fn peer_configured(
     sources: &[&Script],
     config: ExchangeConfig,
 ) -> Peer {
+    peer_on(databases.clone(), sources, config).await
+}
+
+pub async fn peer_on(
+    databases: Arc<dyn Databases>,
+    sources: &[&Script],
+    config: ExchangeConfig,
+) -> Peer {
     let own = sources.iter().map(|source| Arc::new((*source).clone()) as Arc<dyn Source>);
     let exchange = ExchangeConfig { own_sources: OwnSources(own.collect()), ..config };
-    Peer::open(PeerConfig { exchange, ..PeerConfig::default() }, databases.clone())
-        .await
-        .expect("opens")
+    Peer::open(PeerConfig { exchange, ..PeerConfig::default() }, databases).await.expect("opens")
 }
 
 /// Leaves of 1 MiB or less, raw, in a tree of width 8.
