@@ -10,7 +10,7 @@ mod fixture;
 
 use std::sync::Arc;
 
-use browser::{Idb, function, script};
+use browser::{Idb, count_transactions, function, script};
 use bytes::Bytes;
 use fixture::*;
 use tabpeer::{
@@ -64,15 +64,20 @@ async fn assert_holds(database: &IdbDatabase, all: impl IntoIterator<Item = usiz
     }
 }
 
-/// Waits until the segments are `wanted`: space comes back in the background.
-async fn until_files(idb: &Idb, wanted: &str) {
+/// Waits for what happens in the background.
+async fn until(mut done: impl AsyncFnMut() -> bool) {
     for _ in 0..500 {
-        if idb.files().await == wanted {
+        if done().await {
             return;
         }
         sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(idb.files().await, wanted);
+    assert!(done().await, "it does not come to that");
+}
+
+/// Waits until the segments are `wanted`: space comes back in the background.
+async fn until_files(idb: &Idb, wanted: &str) {
+    until(async || idb.files().await == wanted).await;
 }
 
 #[wasm_bindgen_test]
@@ -98,23 +103,52 @@ async fn large_blocks_are_in_segments_and_small_ones_in_rows() {
 }
 
 #[wasm_bindgen_test]
-async fn what_was_looked_for_in_vain_is_appended_and_what_came_meanwhile_stays() {
-    let idb = Idb::new("in vain");
+async fn what_is_known_not_to_be_there_is_not_asked_for() {
+    let idb = Idb::new("known");
     let database = idb.open_database().await;
-    let keys: Vec<Bytes> = (0..4).map(key).collect();
-    assert_eq!(database.has_many(TABLE, keys.clone()).await.expect("asked"), [false; 4]);
-    // Written behind its back, and before its eyes.
+    assert_eq!(write(&database, [put_new(0)]).await, [true]);
+    let transactions = count_transactions();
+    let has = async |at: usize| {
+        let before = transactions.get();
+        let has = database.has_many(TABLE, vec![key(at)]).await.expect("asked");
+        assert!(
+            database.get_many(TABLE, vec![key(at)]).await.expect("read")[0].is_some() == has[0]
+        );
+        (has[0], transactions.get() - before)
+    };
+    assert_eq!(has(9).await, (false, 2), "nobody said that there is no other connection");
+    database.expect_use(TABLE);
+    until(async || has(9).await == (false, 0)).await;
+    assert_eq!(has(0).await, (true, 2), "it was there before");
+    let ops = [put_new(1), put_new(2)];
+    assert_eq!(write(&database, ops).await, [true; 2]);
+    assert_eq!(has(1).await, (true, 2));
+    // A row of whom there should not be stays what it is.
     let other = idb.no_more_segments().open_database().await;
-    assert_eq!(write(&other, [put_new(1)]).await, [true]);
-    assert_eq!(write(&database, [put_new(2)]).await, [true]);
-    assert_eq!(write(&database, (0..4).map(put_new)).await, [true, false, false, true]);
-    assert_holds(&database, 0..4).await;
-    // What is deleted is absent again, and nothing else knows better.
-    assert!(write(&database, [delete(3)]).await.is_empty());
-    assert_eq!(write(&database, [put_new(3)]).await, [true]);
-    assert_holds(&database, 0..4).await;
+    assert_eq!(write(&other, [put_new(3)]).await, [true]);
+    assert_eq!(write(&database, (2..5).map(put_new)).await, [false, false, true]);
+    assert_holds(&database, 0..5).await;
+    // What is deleted may come back.
+    assert!(write(&database, [delete(4)]).await.is_empty());
+    assert!(!has(4).await.0);
+    assert_eq!(write(&database, [put_new(4)]).await, [true]);
+    assert_holds(&database, 0..5).await;
     database.close().await;
     other.close().await;
+    // The next visit reads which are there.
+    let database = idb.open_database().await;
+    database.expect_use(TABLE);
+    let before = transactions.get();
+    until(async || {
+        let has = database.has_many(TABLE, (0..10).map(key).collect()).await.expect("asked");
+        assert_eq!(has, (0..10).map(|at| at < 5).collect::<Vec<_>>());
+        let before = transactions.get();
+        database.has_many(TABLE, (5..10).map(key).collect()).await.expect("asked");
+        transactions.get() == before
+    })
+    .await;
+    assert!(transactions.get() > before);
+    database.close().await;
     idb.delete().await;
 }
 

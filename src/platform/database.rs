@@ -129,7 +129,8 @@ pub trait Database: MaybeSend + MaybeSync + 'static {
     /// already).
     fn write(&self, batch: Batch) -> BoxFuture<DatabaseResult<Vec<bool>>>;
 
-    /// A hint: `table` is going to be used, so what takes time to start for it may start now.
+    /// A hint of the only user: `table` is going to be used, so what takes time to start for it may start
+    /// now, and it may be remembered what is there.
     fn expect_use(&self, _table: Table) {}
 
     fn usage(&self) -> BoxFuture<DatabaseResult<Usage>>;

@@ -3,14 +3,14 @@
 #![allow(clippy::arc_with_non_send_sync, reason = "a browser has one thread")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use js_sys::{Function, Promise};
 use tabpeer::platform::{
-    database::Database,
+    database::{Database, Table},
     web::{idb::IdbDatabase, set_segments_worker},
 };
-use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 
 use super::Place;
@@ -101,11 +101,15 @@ impl Idb {
 impl Place for Idb {
     /// The first to open it has the segments for itself; another may have to wait until that one is gone.
     async fn open(&self) -> Arc<dyn Database> {
-        if !self.segments || !self.opened.replace(true) {
-            return Arc::new(self.open_database().await);
-        }
-        self.choose_worker();
-        Arc::new(IdbDatabase::open(&self.name).await.expect("the database opens"))
+        let database = if !self.segments || !self.opened.replace(true) {
+            self.open_database().await
+        } else {
+            self.choose_worker();
+            IdbDatabase::open(&self.name).await.expect("the database opens")
+        };
+        // As a peer does. What is not there is known a moment later.
+        database.expect_use(Table::Blocks);
+        Arc::new(database)
     }
 }
 
@@ -120,6 +124,23 @@ pub fn script(body: &str) -> Function {
     );
     let made = script_constructor().call2(&JsValue::NULL, &"name".into(), &body.into());
     made.expect("it parses").unchecked_into()
+}
+
+/// Counts the transactions that this page starts from now on.
+pub fn count_transactions() -> Rc<Cell<u32>> {
+    let count = Rc::new(Cell::new(0));
+    let counted = count.clone();
+    let counter = Closure::<dyn FnMut()>::new(move || counted.set(counted.get() + 1));
+    let install = function(
+        "counter",
+        "const { transaction } = IDBDatabase.prototype;
+        IDBDatabase.prototype.transaction = function (...options) {
+            counter();
+            return transaction.apply(this, options);
+        };",
+    );
+    install.call1(&JsValue::NULL, &counter.into_js_value()).expect("installed");
+    count
 }
 
 /// A function of `argument`.

@@ -3,11 +3,11 @@
 //! [`segments`](super::segments) where the browser has them. Calls take effect in the order in which
 //! they were made, whether or not their futures are polled.
 
-mod absent;
 mod connection;
 mod error;
 mod open;
 mod order;
+mod present;
 mod read;
 mod tidy;
 mod transaction;
@@ -18,10 +18,11 @@ use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use futures::channel::oneshot;
-use js_sys::{Array, Uint8Array};
+use js_sys::Uint8Array;
 use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::spawn_local;
 
-use self::{connection::Connection, transaction::result, value::bytes};
+use self::connection::Connection;
 use super::{segments, storage};
 use crate::platform::{
     BoxFuture,
@@ -85,19 +86,7 @@ impl Database for IdbDatabase {
     fn has_many(&self, table: Table, keys: Vec<Bytes>) -> BoxFuture<DatabaseResult<Vec<bool>>> {
         self.connection.uses(table);
         let waits = self.connection.order.writes_any(table, &keys);
-        self.connection.in_order(waits, move |connection| {
-            let (has, writes) =
-                (connection.has_each(table, keys.clone()), connection.absent.writes());
-            let connection = connection.clone();
-            Box::pin(async move {
-                let has = has.await?;
-                if table == Table::Blocks {
-                    let missing = keys.into_iter().zip(&has).filter(|(_, has)| !**has);
-                    connection.absent.learn(writes, missing.map(|(key, _)| key));
-                }
-                Ok(has)
-            })
-        })
+        self.connection.in_order(waits, move |connection| connection.has_each(table, &keys))
     }
 
     fn keys(
@@ -107,16 +96,7 @@ impl Database for IdbDatabase {
         limit: u32,
     ) -> BoxFuture<DatabaseResult<Vec<Bytes>>> {
         let waits = self.connection.order.writes_to(table);
-        self.connection.in_order(waits, move |connection| {
-            let connection = connection.clone();
-            let asked = connection.ask_keys(table, after, limit);
-            Box::pin(async move {
-                let (mut transaction, request) = asked?;
-                transaction.answered(&request).await.map_err(|error| connection.explain(error))?;
-                let keys = result(&request)?.unwrap_or_default();
-                Array::from(&keys).iter().map(|key| bytes(&key)).collect()
-            })
-        })
+        self.connection.in_order(waits, move |connection| connection.keys(table, after, limit))
     }
 
     fn write(&self, batch: Batch) -> BoxFuture<DatabaseResult<Vec<bool>>> {
@@ -134,6 +114,9 @@ impl Database for IdbDatabase {
 
     fn expect_use(&self, table: Table) {
         self.connection.uses(table);
+        if table == Table::Blocks {
+            spawn_local(present::learn(Rc::downgrade(&self.connection)));
+        }
     }
 
     fn usage(&self) -> BoxFuture<DatabaseResult<Usage>> {

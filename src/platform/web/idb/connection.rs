@@ -11,17 +11,19 @@ use futures::{
     channel::oneshot,
     future::{LocalBoxFuture, Shared},
 };
+use js_sys::Array;
 use wasm_bindgen::{JsCast, prelude::*};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{Event, IdbKeyRange, IdbObjectStore, IdbRequest};
 
 use super::{
-    absent::Absent,
     error, js_bytes,
     order::Order,
     page_ended,
+    present::Present,
     tidy::Ledger,
     transaction::{Mode, Transaction, result},
+    value::bytes,
 };
 use crate::platform::{
     BoxFuture,
@@ -47,7 +49,7 @@ pub struct Connection {
     opening: RefCell<Option<Shared<LocalBoxFuture<'static, ()>>>>,
     /// The first large values wait for that a little while.
     patience: Cell<bool>,
-    pub absent: Absent,
+    pub present: Present,
     pub ledger: Ledger,
     pub order: Order,
     /// Why nothing is asked any more.
@@ -66,7 +68,7 @@ impl Connection {
             segments: RefCell::default(),
             opening: RefCell::default(),
             patience: Cell::new(true),
-            absent: Absent::default(),
+            present: Present::default(),
             ledger: Ledger::default(),
             order: Order::default(),
             closed: RefCell::default(),
@@ -161,47 +163,70 @@ impl Connection {
     pub fn has_each(
         self: &Rc<Self>,
         table: Table,
-        keys: Vec<Bytes>,
+        keys: &[Bytes],
     ) -> BoxFuture<DatabaseResult<Vec<bool>>> {
-        self.ask_each(
-            table,
-            keys,
-            IdbObjectStore::get_key,
-            |request| Ok(result(request)?.is_some()),
-        )
+        let answered = self.ask_each(table, keys, IdbObjectStore::get_key);
+        Box::pin(async move {
+            let has = |request: &Option<_>| match request {
+                Some(request) => Ok(result(request)?.is_some()),
+                None => Ok(false),
+            };
+            answered.await?.iter().map(has).collect()
+        })
     }
 
-    /// One request a key in one transaction, all issued at once and awaited together.
-    pub fn ask_each<T: 'static>(
+    /// One request a key in one transaction, all issued at once and awaited together; none for a block that
+    /// certainly is not there.
+    pub fn ask_each(
         self: &Rc<Self>,
         table: Table,
-        keys: Vec<Bytes>,
+        keys: &[Bytes],
         ask: fn(&IdbObjectStore, &JsValue) -> Result<IdbRequest, JsValue>,
-        read: fn(&IdbRequest) -> DatabaseResult<T>,
-    ) -> BoxFuture<DatabaseResult<Vec<T>>> {
-        if keys.is_empty() {
-            return Box::pin(async { Ok(Vec::new()) });
+    ) -> BoxFuture<DatabaseResult<Vec<Option<IdbRequest>>>> {
+        let may_be_there = |key: &Bytes| table != Table::Blocks || self.present.may_have(key);
+        let asked: Vec<bool> = keys.iter().map(may_be_there).collect();
+        if !asked.contains(&true) {
+            return Box::pin(async move { Ok(vec![None; asked.len()]) });
         }
         let connection = self.clone();
         let started = self.start_reading(table).and_then(|transaction| {
             let store = transaction.table(table)?;
-            let requests = keys
-                .iter()
-                .map(|key| ask(&store, &js_bytes(key)).map_err(|thrown| error::from_js(&thrown)))
-                .collect::<DatabaseResult<Vec<_>>>()?;
+            let request = |(key, asked): (&Bytes, bool)| {
+                let request = asked.then(|| ask(&store, &js_bytes(key))).transpose();
+                request.map_err(|thrown| error::from_js(&thrown))
+            };
+            let requests =
+                keys.iter().zip(asked).map(request).collect::<DatabaseResult<Vec<_>>>()?;
             Ok((transaction, requests))
         });
         Box::pin(async move {
             let (mut transaction, requests) = started?;
-            if let Some(last) = requests.last() {
+            if let Some(last) = requests.iter().flatten().next_back() {
                 let answered = transaction.answered(last).await;
                 answered.map_err(|error| connection.explain(error))?;
             }
-            requests.iter().map(read).collect()
+            Ok(requests)
         })
     }
 
-    pub fn ask_keys(
+    /// Up to `limit` keys after `after`.
+    pub fn keys(
+        self: &Rc<Self>,
+        table: Table,
+        after: Option<Bytes>,
+        limit: u32,
+    ) -> BoxFuture<DatabaseResult<Vec<Bytes>>> {
+        let connection = self.clone();
+        let asked = self.ask_keys(table, after, limit);
+        Box::pin(async move {
+            let (mut transaction, request) = asked?;
+            transaction.answered(&request).await.map_err(|error| connection.explain(error))?;
+            let keys = result(&request)?.unwrap_or_default();
+            Array::from(&keys).iter().map(|key| bytes(&key)).collect()
+        })
+    }
+
+    fn ask_keys(
         &self,
         table: Table,
         after: Option<Bytes>,

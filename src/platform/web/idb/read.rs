@@ -19,7 +19,7 @@ pub fn values(
     keys: Vec<Bytes>,
 ) -> BoxFuture<DatabaseResult<Vec<Option<Bytes>>>> {
     let connection = connection.clone();
-    let mut rows = connection.ask_each(table, keys.clone(), IdbObjectStore::get, Row::found);
+    let mut rows = connection.ask_each(table, &keys, IdbObjectStore::get);
     Box::pin(async move {
         let mut values = vec![None; keys.len()];
         // Which values are missing, and where they were not.
@@ -28,7 +28,7 @@ pub fn values(
         while !missing.is_empty() {
             let mut placed = Vec::new();
             for ((at, before), row) in missing.drain(..).zip(rows.await?) {
-                match row {
+                match row.as_ref().map(Row::found).transpose()?.flatten() {
                     None => {}
                     Some(Row::Value(value)) => values[at] = Some(value.bytes().await?),
                     Some(Row::Place(place)) => placed.push((at, before, place)),
@@ -44,8 +44,8 @@ pub fn values(
                 }
             }
             // It was moved since its row was read, or the worker has become ready, or it is lost.
-            let again = missing.iter().map(|(at, _)| keys[*at].clone()).collect();
-            rows = connection.ask_each(table, again, IdbObjectStore::get, Row::found);
+            let again: Vec<Bytes> = missing.iter().map(|(at, _)| keys[*at].clone()).collect();
+            rows = connection.ask_each(table, &again, IdbObjectStore::get);
         }
         Ok(values)
     })

@@ -2,7 +2,7 @@
 //! readwrite transaction: first the questions (what [`Op::Expect`] compares, which keys of large values
 //! exist), then all writes, then one wait for the commit.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use futures::{channel::oneshot, future};
@@ -36,12 +36,12 @@ type Reply = oneshot::Sender<DatabaseResult<Vec<bool>>>;
 /// Starts the batch as soon as the order of calls allows.
 pub fn start(connection: &Rc<Connection>, batch: Batch, reply: Reply) {
     let held = connection.clone();
-    let absent = connection.absent.take(&batch);
+    let may_be_there = connection.present.add_all(&batch);
     if connection.may_have_segments() && batch.iter().any(is_placed) {
         let turn = connection.order.hold(&batch);
         spawn_local(async move {
             let placed = match held.soon_segments().await {
-                Some(segments) => place(&held, &segments, batch, &absent).await,
+                Some(segments) => place(&held, &segments, batch, &may_be_there).await,
                 None => Ok(Placed::nowhere(batch)),
             };
             let connection = held.clone();
@@ -87,21 +87,24 @@ fn is_placed(op: &Op) -> bool {
     }
 }
 
-/// Appends what is large and not there yet; `absent` is known not to be there.
+/// Appends what is large and not there yet. `may_be_there`: for each step.
 async fn place(
     connection: &Rc<Connection>,
     segments: &Segments,
     batch: Batch,
-    absent: &BTreeSet<Bytes>,
+    may_be_there: &[bool],
 ) -> DatabaseResult<Placed> {
-    let is_unsure = |key: &Bytes| !absent.contains(key);
-    let conditional = batch.iter().filter(|op| is_placed(op) && matches!(op, Op::PutNew { .. }));
-    let unsure = conditional.map(Op::key).filter(|key| is_unsure(key)).cloned().collect();
-    let mut there = connection.has_each(Table::Blocks, unsure).await?.into_iter();
+    let is_unsure = |(op, may_be_there): &(&Op, &bool)| {
+        **may_be_there && is_placed(op) && matches!(op, Op::PutNew { .. })
+    };
+    let unsure = batch.iter().zip(may_be_there).filter(is_unsure);
+    let unsure: Vec<Bytes> = unsure.map(|(op, _)| op.key().clone()).collect();
+    let mut there = connection.has_each(Table::Blocks, &unsure).await?.into_iter();
     let (mut large, mut values) = (Vec::new(), Vec::new());
-    for (at, op) in batch.iter().enumerate().filter(|(_, op)| is_placed(op)) {
-        let value = match op {
-            Op::PutNew { key, .. } if is_unsure(key) && there.next() == Some(true) => continue,
+    for (at, step) in batch.iter().zip(may_be_there).enumerate() {
+        let value = match step.0 {
+            op if !is_placed(op) => continue,
+            _ if is_unsure(&step) && there.next() == Some(true) => continue,
             Op::Put { value, .. } | Op::PutNew { value, .. } => value,
             _ => continue,
         };
@@ -139,7 +142,8 @@ fn run(connection: Rc<Connection>, placed: DatabaseResult<Placed>, reply: Reply)
                 let (done, left) = future::join(write.finish(), left).await;
                 drop(unnamed);
                 if let Ok(left) = left {
-                    connection.tidy(left.into_iter().flatten());
+                    let segment = |row: IdbRequest| Some(place_of(&result(&row).ok()??)?.segment);
+                    connection.tidy(left.into_iter().flatten().filter_map(segment));
                 }
                 done
             }
@@ -149,23 +153,20 @@ fn run(connection: Rc<Connection>, placed: DatabaseResult<Placed>, reply: Reply)
     });
 }
 
-/// The segments that may lose a value by these steps, asked for in a transaction of its own before.
+/// The rows of those that may lose a value by these steps, asked for in a transaction of its own before.
 fn left(
     connection: &Rc<Connection>,
     steps: &[Step],
-) -> BoxFuture<DatabaseResult<Vec<Option<u32>>>> {
+) -> BoxFuture<DatabaseResult<Vec<Option<IdbRequest>>>> {
     let loses = |op: &Op| {
         matches!(op, Op::Put { table: Table::Blocks, .. } | Op::Delete { table: Table::Blocks, .. })
     };
     let ops = steps.iter().map(|step| &step.op);
-    let keys = match connection.segments() {
+    let keys: Vec<Bytes> = match connection.segments() {
         Some(_) => ops.filter(|op| loses(op)).map(|op| op.key().clone()).collect(),
         None => Vec::new(),
     };
-    let ask = |blocks: &IdbObjectStore, key: &_| blocks.index(KEY)?.get(key);
-    connection.ask_each(Table::Blocks, keys, ask, |request| {
-        Ok(result(request)?.and_then(|row| Some(place_of(&row)?.segment)))
-    })
+    connection.ask_each(Table::Blocks, &keys, |blocks, key| blocks.index(KEY)?.get(key))
 }
 
 struct Write {
