@@ -4,6 +4,8 @@
 /** Both sides must be of one version of the package. */
 const PROTOCOL = 1;
 const SEGMENT_BYTES = 64 * 1024 * 1024;
+/** As small as the pieces of memory that a file is given at once should be: see segments.rs. */
+const WRITE_BYTES = 256 * 1024;
 const MAX_OPEN = 8;
 
 let name;
@@ -50,8 +52,12 @@ async function append(bytes) {
     next += 1;
   }
   const { segment, handle, end: offset } = active;
-  // Without room, a page of a private window in Chromium is told a number that no write has.
-  if (handle.write(bytes, { at: offset }) !== bytes.length) throw new DOMException('no room', 'QuotaExceededError');
+  for (let from = 0; from < bytes.length; from += WRITE_BYTES) {
+    const piece = bytes.subarray(from, from + WRITE_BYTES);
+    const written = handle.write(piece, { at: offset + from });
+    // Without room, a page of a private window in Chromium is told a number that no write has.
+    if (written !== piece.length) throw new DOMException('no room', 'QuotaExceededError');
+  }
   active.end += bytes.length;
   return [segment, offset];
 }

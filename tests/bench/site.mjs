@@ -1,17 +1,14 @@
 // The page of a bench, bundled and served on loopback, and the browsers that visit it: each with a fresh profile on
 // disk, so that nothing is stored yet and what is stored goes to the disk.
 
-import { mkdtemp, open, rm } from 'node:fs/promises';
-import { freemem, tmpdir } from 'node:os';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
 import { PKG, serveFolder } from '../e2e/harness.mjs';
 import { Browser } from './browser.mjs';
 
-/** Several times what a run takes in memory and on the disk; never more than a quarter of what is free. */
-const TOUCHED_BYTES = 2 * 1024 ** 3;
-const PIECE_BYTES = 1024 ** 2;
 /** A browser rests when it uses less than this share of a processor for so long, in so many looks. */
 const RESTING = { share: 0.08, lookMs: 250, looks: 2, patienceMs: 10_000 };
 
@@ -55,7 +52,7 @@ export class Site {
     }
   }
 
-  /** Keeps the browser's own start, and the machine's memory as far as it can, out of what is measured next. */
+  /** Keeps the browser's own start out of what is measured next. */
   async #quiet(browser) {
     const { share, lookMs, looks, patienceMs } = RESTING;
     let used = await browser.processorSeconds();
@@ -64,24 +61,6 @@ export class Site {
       const before = used;
       used = await browser.processorSeconds();
       resting = used - before < (share * lookMs) / 1000 ? resting + 1 : 0;
-    }
-    await this.#touchMemory();
-  }
-
-  /**
-   * A virtual machine hands free memory back to its host, and what it takes after that costs it fifteen times as much
-   * (2.4 ms for 1 MiB here): who stores would pay for it, and who does not would not. So free memory is taken and
-   * given back before each run, for all alike.
-   */
-  async #touchMemory() {
-    const name = path.join(this.folder, 'touched');
-    const piece = Buffer.alloc(PIECE_BYTES, 1);
-    const file = await open(name, 'w');
-    try {
-      for (let left = Math.min(TOUCHED_BYTES, freemem() / 4); left > 0; left -= piece.length) await file.write(piece);
-    } finally {
-      await file.close();
-      await rm(name);
     }
   }
 

@@ -12,6 +12,10 @@
 //! IndexedDB: it survives the browser, not a power cut. After one, a row may name bytes that are not
 //! there, or others: to the store a corrupt block.
 //!
+//! The worker writes in pieces of 256 KiB: Linux gives a file memory in pieces as large as what is
+//! written at once, and a virtual machine has handed free ones of 2 MiB and more back to its host. To
+//! get them again cost four times what all else of writing does; much smaller pieces cost too.
+//!
 //! What a segment holds, only the rows that name a [`Place`] in it know. So a value is appended
 //! first and named after; what nothing names, a crash or a failed batch has left: it is swept with
 //! its segment (`idb/tidy.rs`).
