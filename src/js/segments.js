@@ -4,7 +4,7 @@
 /** Both sides must be of one version of the package. */
 const PROTOCOL = 1;
 const SEGMENT_BYTES = 64 * 1024 * 1024;
-/** As small as the pieces of memory that a file is given at once should be: see segments.rs. */
+/** More at once takes larger pieces of memory, which may be slow to get: see segments.rs. */
 const WRITE_BYTES = 256 * 1024;
 const MAX_OPEN = 8;
 
@@ -43,7 +43,7 @@ function close(segment, handle) {
   handle.close();
 }
 
-/** Appends and says where; what is left of a write that failed is overwritten by the next. */
+/** Appends all or nothing, and says where. */
 async function append(bytes) {
   if (active && active.end + bytes.length > SEGMENT_BYTES) active = undefined;
   if (!active) {
@@ -52,11 +52,17 @@ async function append(bytes) {
     next += 1;
   }
   const { segment, handle, end: offset } = active;
-  for (let from = 0; from < bytes.length; from += WRITE_BYTES) {
-    const piece = bytes.subarray(from, from + WRITE_BYTES);
-    const written = handle.write(piece, { at: offset + from });
-    // Without room, a page of a private window in Chromium is told a number that no write has.
-    if (written !== piece.length) throw new DOMException('no room', 'QuotaExceededError');
+  try {
+    for (let from = 0; from < bytes.length; from += WRITE_BYTES) {
+      const piece = bytes.subarray(from, from + WRITE_BYTES);
+      const written = handle.write(piece, { at: offset + from });
+      // Without room, a page of a private window in Chromium is told a number that no write has.
+      if (written !== piece.length) throw new DOMException('no room', 'QuotaExceededError');
+    }
+  } catch (error) {
+    // What was written of it must not take the last room.
+    handle.truncate(offset);
+    throw error;
   }
   active.end += bytes.length;
   return [segment, offset];

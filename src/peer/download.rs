@@ -13,7 +13,6 @@ mod scribe;
 
 use std::{
     collections::HashSet,
-    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -40,13 +39,15 @@ use crate::{
     store::{RootChange, Session, Store, StoreError},
 };
 
-/// A part is written so long after it became so large, whatever comes then: what a reload of the page may
-/// lose.
-const PART_TIME: Duration = Duration::from_secs(2);
+/// From this size on, what has come is written as a part after [`PART_TIME`], whatever comes meanwhile: a
+/// reload of the page may lose that much, and what had no such size.
 const TIMED_PART_BYTES: usize = 3 << 20;
-/// And before that when it is this large. The session has written most of it by then; its last MiBs need no
-/// batch of their own, they go with the commit.
+const PART_TIME: Duration = Duration::from_secs(2);
+/// A part of this size is written at once. The session has written most of its leaves by then; the last MiBs
+/// need no batch of their own, they go with the commit.
 const PART_BYTES: usize = 127 << 20;
+/// A byte of a node counts so often: it stays in memory until its part is written.
+const NODE_WEIGHT: usize = 4;
 /// Roots of which something is coming, at a time.
 const MAX_OPEN: usize = 1 << 14;
 /// Most blocks of one part.
@@ -103,6 +104,7 @@ struct State {
 /// A part in the making.
 struct Part {
     session: Session,
+    /// Nodes weigh more, see [`NODE_WEIGHT`].
     bytes: usize,
     /// What the part's node links to.
     blocks: Vec<Cid>,
@@ -219,18 +221,21 @@ impl Download {
             return Ok(Vec::new());
         }
         landed(&mut state).await?;
+        // It stays in its place: whoever waits for this may be gone at any moment.
         let State { part, kept, .. } = &mut *state;
-        let missing = self.hold_nodes(&mut part.session, kept).await?;
-        if !missing.is_empty() {
-            return Ok(missing);
+        let held = self.hold_nodes(&mut part.session, kept).await;
+        if !held.as_ref().is_ok_and(Vec::is_empty) {
+            if held.is_err() {
+                state.part = Part::new(&self.shared.store);
+            }
+            return held;
         }
-        let mut scribe = lock(&self.shared.scribe).clone();
-        poll_fn(|cx| scribe.poll_ready(cx)).await.map_err(|_| Error::Closed)?;
-        // Whoever waits for this may be gone before: the part is with the scribe by then, or here.
         let part = std::mem::replace(&mut state.part, Part::new(&self.shared.store));
         let (reply, written) = oneshot::channel();
         let whole = Whole { root: self.root, session: part.session, reply };
-        scribe.start_send(Job::Whole(whole)).map_err(|_| Error::Closed)?;
+        // A sender that has sent nothing yet has room for one.
+        let mut scribe = lock(&self.shared.scribe).clone();
+        scribe.try_send(Job::Whole(whole)).map_err(|_| Error::Closed)?;
         written.await.map_err(|_| Error::Closed)??;
         state.whole = true;
         Ok(Vec::new())
@@ -318,8 +323,8 @@ impl Part {
             return Ok(());
         }
         self.session.put(block.clone()).await?;
-        self.bytes += block.data().len();
         let links = cid.codec() == DAG_PB && block.links().is_ok_and(|links| !links.is_empty());
+        self.bytes += block.data().len() * if links { NODE_WEIGHT } else { 1 };
         if links {
             self.nodes.push(block.clone());
         }

@@ -129,8 +129,8 @@ pub trait Database: MaybeSend + MaybeSync + 'static {
     /// already).
     fn write(&self, batch: Batch) -> BoxFuture<DatabaseResult<Vec<bool>>>;
 
-    /// A hint of the only user: `table` is going to be used, so what takes time to start for it may start
-    /// now, and it may be remembered what is there.
+    /// Whoever calls this has the database for themselves as long as it is open, and is going to use
+    /// `table`: what takes time to start may start now, and it may be remembered what is there.
     fn expect_use(&self, _table: Table) {}
 
     fn usage(&self) -> BoxFuture<DatabaseResult<Usage>>;

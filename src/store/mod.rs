@@ -138,7 +138,8 @@ impl Store {
         Ok(self.get_meta(IDENTITY_KEY).await?.unwrap_or(identity))
     }
 
-    /// Blocks are going to be read and written: what takes time to start for that starts now.
+    /// Blocks are going to be read and written: what takes time to start for that starts now, and the
+    /// database may remember which there are.
     pub fn expect_blocks(&self) {
         self.database().expect_use(Table::Blocks);
     }

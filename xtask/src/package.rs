@@ -11,7 +11,7 @@ use crate::workspace::{self, Metadata, cargo, root};
 use crate::{Result, order, process, setup};
 
 /// What the wasm and the scripts may weigh together after gzip, in bytes.
-const BUDGET: u64 = 986_000;
+const BUDGET: u64 = 988_000;
 
 /// The standard library compiled for size, without the texts of panics: in wasm a panic is the end of
 /// the module, and the trap's stack says where. Together they save a tenth after compression. These

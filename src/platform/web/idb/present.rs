@@ -15,14 +15,14 @@ use crate::platform::database::{Op, Table};
 const BITS: usize = 1 << 20;
 /// Bits of a key.
 const POSITIONS: usize = 4;
-/// Of more blocks than these, the database is asked.
+/// Where there are more to begin with, the database is asked.
 const MAX_KEYS: usize = 1 << 17;
 /// Keys read in one transaction.
 const PAGE: u32 = 4096;
 
 #[derive(Default)]
 pub struct Present {
-    /// Allocated when the first key is added.
+    /// Allocated when the first key is added. What is deleted stays in it until the next visit.
     bits: RefCell<Vec<u64>>,
     learning: Cell<bool>,
     /// Every key in the database has been added.
