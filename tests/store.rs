@@ -5,7 +5,7 @@ mod store_conformance;
 
 use std::sync::Arc;
 
-use store_conformance::*;
+use store_conformance::{probe::Probe, *};
 use tabpeer::{
     content::block::Block,
     platform::{database::Database, memory::MemoryDatabase},
@@ -58,7 +58,7 @@ async fn many_random_sequences_on_threads() {
     let runs = (100..160).map(|seed| {
         tokio::spawn(async move {
             let database = Probe::new(Arc::new(MemoryDatabase::new()));
-            database.delay(seed % 20);
+            database.delay_writes(seed % 20);
             let store = Store::open(Arc::new(database)).await.expect("open");
             random_sequence(&store, seed).await;
             store.close().await;
@@ -74,7 +74,7 @@ async fn closing_does_not_wait_for_those_who_go_on_writing() {
     const ROUNDS: u64 = 50;
     let probe = Probe::new(Arc::new(MemoryDatabase::new()));
     let store = Store::open(Arc::new(probe.clone())).await.expect("open");
-    probe.delay(1000);
+    probe.delay_writes(1000);
     // Out of step, so that a batch of one is always in flight when one of the other lands.
     let write = async |from: u64, wait: usize| {
         for _ in 0..wait {

@@ -26,9 +26,9 @@
 //! the same walk and compares.
 //!
 //! # Corrupt rows
-//! Every block read is checked against its CID, once as long as the store is open. A corrupt one is reported; after
-//! [`Store::evict_corrupt`] it reads as absent, while its row keeps its place in the counts, and
-//! the next session that brings the block writes the right bytes over it.
+//! Every block read is checked against its CID, once as long as the store is open. A corrupt one is
+//! reported; after [`Store::evict_corrupt`] it reads as absent, while its row keeps its place in the
+//! counts, and the next session that brings the block writes the right bytes over it.
 
 mod audit;
 mod changes;

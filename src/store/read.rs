@@ -1,4 +1,5 @@
-//! Reading blocks and roots. What is read is checked, once as long as the store is open; what is not written yet is read from memory.
+//! Reading blocks and roots. What is read is checked, once as long as the store is open; what is not
+//! written yet is read from memory.
 
 use bytes::Bytes;
 use cid::Cid;

@@ -5,6 +5,8 @@
 mod chain;
 mod keeping;
 mod peers;
+#[path = "../store_conformance/probe.rs"]
+mod probe;
 mod script;
 mod slow;
 mod streaming;

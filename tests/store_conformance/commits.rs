@@ -3,7 +3,7 @@
 use cid::Cid;
 use tabpeer::{content::block::Block, store::StoreError};
 
-use super::fixture::*;
+use super::{fixture::*, probe::Probe};
 
 pub async fn a_discarded_session_leaves_nothing(place: &impl Place) {
     let store = open_store(place).await;

@@ -1,9 +1,6 @@
 //! Databases that can be opened again, made to fail and asked what was done to them; blocks.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cid::{Cid, Version};
@@ -12,10 +9,7 @@ use tabpeer::{
         block::{Block, DAG_PB, RAW},
         dagpb::{PbLink, PbNode},
     },
-    platform::{
-        BoxFuture,
-        database::{Batch, Database, DatabaseError, DatabaseResult, Table, Usage},
-    },
+    platform::database::{Database, Table},
     store::{RootChange, Session, Store, StoreError},
 };
 
@@ -118,103 +112,4 @@ pub async fn marked(place: &impl Place) -> bool {
 
 pub fn key(block: &Block) -> Bytes {
     Cid::new_v1(block.cid().codec(), *block.cid().hash()).to_bytes().into()
-}
-
-/// A database that counts what it is asked, fails and dawdles when told to.
-#[derive(Clone)]
-pub struct Probe {
-    inner: Arc<dyn Database>,
-    /// Keys asked for and operations written.
-    cost: Arc<AtomicU64>,
-    failure: Arc<Mutex<Option<DatabaseError>>>,
-    /// Turns that the executor takes before an answer comes.
-    delay: Arc<AtomicU64>,
-}
-
-impl Probe {
-    pub fn new(inner: Arc<dyn Database>) -> Self {
-        Self { inner, cost: Arc::default(), failure: Arc::default(), delay: Arc::default() }
-    }
-
-    /// What was asked since the last call.
-    pub fn take_cost(&self) -> u64 {
-        self.cost.swap(0, Ordering::Relaxed)
-    }
-
-    /// Every write that puts a block fails with `failure` until further notice.
-    pub fn fail(&self, failure: Option<DatabaseError>) {
-        *self.failure.lock().expect("lock") = failure;
-    }
-
-    /// Writes made from now on take effect as ever, but tell so only after `turns`.
-    pub fn delay(&self, turns: u64) {
-        self.delay.store(turns, Ordering::Relaxed);
-    }
-
-    fn count(&self, keys: usize) {
-        self.cost.fetch_add(keys as u64, Ordering::Relaxed);
-    }
-}
-
-impl Database for Probe {
-    fn get_many(
-        &self,
-        table: Table,
-        keys: Vec<Bytes>,
-    ) -> BoxFuture<DatabaseResult<Vec<Option<Bytes>>>> {
-        self.count(keys.len());
-        self.inner.get_many(table, keys)
-    }
-
-    fn has_many(&self, table: Table, keys: Vec<Bytes>) -> BoxFuture<DatabaseResult<Vec<bool>>> {
-        self.count(keys.len());
-        self.inner.has_many(table, keys)
-    }
-
-    fn keys(
-        &self,
-        table: Table,
-        after: Option<Bytes>,
-        limit: u32,
-    ) -> BoxFuture<DatabaseResult<Vec<Bytes>>> {
-        self.inner.keys(table, after, limit)
-    }
-
-    fn write(&self, batch: Batch) -> BoxFuture<DatabaseResult<Vec<bool>>> {
-        use tabpeer::platform::database::Op;
-        self.count(batch.len());
-        let puts =
-            batch.iter().any(|op| op.table() == Table::Blocks && !matches!(op, Op::Delete { .. }));
-        match &*self.failure.lock().expect("lock") {
-            Some(failure) if puts => {
-                let failure = failure.clone();
-                Box::pin(async move { Err(failure) })
-            }
-            _ => {
-                let write = self.inner.write(batch);
-                let mut turns = self.delay.load(Ordering::Relaxed);
-                Box::pin(async move {
-                    let written = write.await;
-                    futures::future::poll_fn(|cx| {
-                        if turns == 0 {
-                            return std::task::Poll::Ready(());
-                        }
-                        turns -= 1;
-                        cx.waker().wake_by_ref();
-                        std::task::Poll::Pending
-                    })
-                    .await;
-                    written
-                })
-            }
-        }
-    }
-
-    fn usage(&self) -> BoxFuture<DatabaseResult<Usage>> {
-        self.inner.usage()
-    }
-
-    fn close(&self) -> BoxFuture<()> {
-        self.inner.close()
-    }
 }

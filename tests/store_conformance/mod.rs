@@ -8,6 +8,7 @@ mod commits;
 mod contract;
 mod fixture;
 mod overlaps;
+pub mod probe;
 mod random;
 mod trouble;
 

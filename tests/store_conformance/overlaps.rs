@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cid::Cid;
 use tabpeer::{content::block::Block, store::Store};
 
-use super::fixture::*;
+use super::{fixture::*, probe::Probe};
 
 /// Long enough that whatever is done meanwhile is done first.
 const LONG: u64 = 2000;
@@ -19,9 +19,9 @@ async fn slow_store(place: &impl Place) -> (Probe, Store) {
 pub async fn a_commit_beside_a_flush_leaves_the_mark(place: &impl Place) {
     let (probe, store) = slow_store(place).await;
     let mut flushing = session_with(&store, &leaves(0..3)).await;
-    probe.delay(LONG);
+    probe.delay_writes(LONG);
     assert!(futures::poll!(Box::pin(flushing.flush())).is_pending());
-    probe.delay(0);
+    probe.delay_writes(0);
     let block = leaf(9, 10);
     set_root(&store, [&block], "other", &block).await.expect("commit");
     assert!(marked(place).await);
@@ -38,9 +38,9 @@ pub async fn a_commit_of_what_another_session_is_writing(place: &impl Place) {
     for both in [false, true] {
         let mut flushing = session_with(&store, blocks.iter().copied()).await;
         let other = session_with(&store, blocks.iter().copied()).await;
-        probe.delay(LONG);
+        probe.delay_writes(LONG);
         assert!(futures::poll!(Box::pin(flushing.flush())).is_pending());
-        probe.delay(0);
+        probe.delay_writes(0);
         let changes = vec![change("tree", None, Some(&root))];
         store.commit(vec![other], changes).await.expect("commit");
         match both {
@@ -71,9 +71,9 @@ pub async fn a_block_put_while_it_is_being_deleted(place: &impl Place) {
     }) {
         let mut old = session_with(&store, blocks.iter().copied()).await;
         old.flush().await.expect("flush");
-        probe.delay(turns);
+        probe.delay_writes(turns);
         let put = async {
-            probe.delay(0);
+            probe.delay_writes(0);
             let mut new = session_with(&store, blocks.iter().copied()).await;
             if flush {
                 new.flush().await.expect("flush");

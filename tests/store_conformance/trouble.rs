@@ -8,7 +8,7 @@ use tabpeer::{
     store::{Store, StoreError},
 };
 
-use super::fixture::*;
+use super::{fixture::*, probe::Probe};
 
 pub async fn a_crash_leaves_only_what_was_committed(place: &impl Place) {
     let children = leaves(0..4);

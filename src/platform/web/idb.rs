@@ -20,7 +20,6 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use js_sys::Uint8Array;
 use wasm_bindgen::JsValue;
-use wasm_bindgen_futures::spawn_local;
 
 use self::connection::Connection;
 use super::{segments, storage};
@@ -115,7 +114,7 @@ impl Database for IdbDatabase {
     fn expect_use(&self, table: Table) {
         self.connection.uses(table);
         if table == Table::Blocks {
-            spawn_local(present::learn(Rc::downgrade(&self.connection)));
+            present::learn(&self.connection);
         }
     }
 

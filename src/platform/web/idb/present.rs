@@ -5,8 +5,10 @@
 
 use std::{
     cell::{Cell, RefCell},
-    rc::Weak,
+    rc::{Rc, Weak},
 };
+
+use wasm_bindgen_futures::spawn_local;
 
 use super::connection::Connection;
 use crate::platform::database::{Op, Table};
@@ -56,20 +58,23 @@ impl Present {
     }
 }
 
-/// Reads all keys, once, unless there are too many. What is written meanwhile is added by whoever writes.
-pub async fn learn(connection: Weak<Connection>) {
+/// Begins to read all keys, once, unless there are too many. What is written meanwhile is added by whoever
+/// writes.
+pub fn learn(connection: &Rc<Connection>) {
+    if !connection.present.learning.replace(true) {
+        spawn_local(read_keys(Rc::downgrade(connection)));
+    }
+}
+
+async fn read_keys(connection: Weak<Connection>) {
     let (mut after, mut read) = (None, 0);
     while read <= MAX_KEYS
         && let Some(connection) = connection.upgrade()
     {
-        let present = &connection.present;
-        if after.is_none() && present.learning.replace(true) {
-            return;
-        }
         let Ok(keys) = connection.keys(Table::Blocks, after, PAGE).await else { return };
-        keys.iter().for_each(|key| present.add(key));
+        keys.iter().for_each(|key| connection.present.add(key));
         if keys.len() < PAGE as usize {
-            present.complete.set(true);
+            connection.present.complete.set(true);
             return;
         }
         read += keys.len();

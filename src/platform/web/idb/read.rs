@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use web_sys::IdbObjectStore;
+use web_sys::{IdbObjectStore, IdbRequest};
 
 use super::{connection::Connection, value::Row};
 use crate::platform::{
@@ -27,8 +27,14 @@ pub fn values(
             (0..keys.len()).map(|at| (at, None)).collect();
         while !missing.is_empty() {
             let mut placed = Vec::new();
-            for ((at, before), row) in missing.drain(..).zip(rows.await?) {
-                match row.as_ref().map(Row::found).transpose()?.flatten() {
+            let found = |row: &Option<IdbRequest>| match row {
+                Some(row) => Row::found(row),
+                None => Ok(None),
+            };
+            // All at once: the bytes of some start to be read by this.
+            let found: Vec<_> = rows.await?.iter().map(found).collect::<DatabaseResult<_>>()?;
+            for ((at, before), row) in missing.drain(..).zip(found) {
+                match row {
                     None => {}
                     Some(Row::Value(value)) => values[at] = Some(value.bytes().await?),
                     Some(Row::Place(place)) => placed.push((at, before, place)),
